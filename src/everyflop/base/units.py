@@ -1,0 +1,53 @@
+"""Names for unit conversions, and numbers as people write and read them.
+
+GiB is 2**30 bytes and GB is 10**9; rates are per second, prices per hour.
+"""
+
+import re
+
+SECONDS_PER_HOUR = 3600.0
+GIB = 2**30
+GIGA = 1e9
+TERA = 1e12
+
+_SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
+
+
+def parse_count(text: str) -> int:
+    """Read a count such as "250000", "1_000_000", "1.5M" or "9T".
+
+    Raises ValueError when the text is no such number or the result is no whole number.
+    """
+    match = re.fullmatch(r"([\d_]*\.?[\d_]+)\s*([KMBGT]?)", text.strip(), re.IGNORECASE)
+    if not match:
+        raise ValueError(f"'{text}' is not a count such as 250000, 1_000_000, 1.5M or 9T")
+    value = float(match[1].replace("_", "")) * _SUFFIXES[match[2].upper()]
+    if value != int(value):
+        raise ValueError(f"'{text}' is not a whole number")
+    return int(value)
+
+
+def short_count(value: float) -> str:
+    """Write a count with three figures: 954000 -> "954 K", 9.6e6 -> "9.60 M"."""
+    for suffix, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if abs(value) >= size:
+            scaled = value / size
+            digits = 2 if scaled < 10 else 1 if scaled < 100 else 0
+            return f"{scaled:.{digits}f} {suffix}"
+    return f"{value:g}"
+
+
+def short_time(seconds: float) -> str:
+    """Write a duration: 95 -> "1 min 35 s"."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+def money(amount: float, currency: str) -> str:
+    """Write an amount so that small ones do not vanish: 0.00123 -> "0.0012 USD"."""
+    return f"{amount:,.2f} {currency}" if abs(amount) >= 1 else f"{amount:.2g} {currency}"

@@ -1,0 +1,59 @@
+"""The run file: one training run, as the user writes it and as the run directory keeps it."""
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from everyflop.spec.base import Spec, refuse_misfits
+from everyflop.spec.data import DataSpec
+from everyflop.spec.model import ModelSpec
+from everyflop.spec.train import CheckpointSpec, MoneySpec, OptimSpec, RouterSpec, RunSection, TrainSpec
+
+DEFAULT_VOCAB_SIZE = 4096
+
+
+class RunSpec(Spec):
+    """All of a run. `model` is None only where it comes from init_from and nothing else."""
+
+    run: RunSection = RunSection()
+    model: ModelSpec | None = None
+    init_from: str | None = Field(default=None, min_length=1)
+    """A checkpoint or HF directory whose weights training starts from; written as `init_from` in [model]."""
+    data: DataSpec = DataSpec()
+    train: TrainSpec
+    optim: OptimSpec = OptimSpec()
+    router: RouterSpec = RouterSpec()
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    money: MoneySpec = MoneySpec()
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Self:
+        found: list[tuple[str, str]] = []
+        if self.model is None and self.init_from is None:
+            found.append(("model", "is missing: give a preset, a family with its fields, or init_from"))
+        if self.model is not None and self.train.seq_len > self.model.max_positions:
+            found.append(
+                ("train.seq_len", f"{self.train.seq_len} exceeds model.max_positions = {self.model.max_positions}")
+            )
+        trained = self.data.vocab_size
+        if self.model is not None and trained is not None and self.model.vocab_size < trained:
+            found.append(("model.vocab_size", f"{self.model.vocab_size} is below data.vocab_size = {trained}"))
+        return refuse_misfits(self, found)
+
+    @property
+    def dir(self) -> Path:
+        """The run directory."""
+        return Path(self.run.out_dir) / self.run.name
+
+    @property
+    def prepared_dir(self) -> Path:
+        """The folder that holds prepared data, one subfolder for each fingerprint."""
+        return Path(self.data.prepared_dir or Path(self.run.out_dir) / "prepared")
+
+    def to_tables(self) -> dict[str, Any]:
+        """Return the tables of an equivalent run file, without empty values."""
+        tables = self.model_dump(mode="json", exclude_none=True)
+        if init_from := tables.pop("init_from", None):
+            tables.setdefault("model", {})["init_from"] = init_from
+        return tables
