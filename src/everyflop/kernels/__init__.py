@@ -1,0 +1,1 @@
+"""Operations with a plain reference each and fast versions beside it; `select` says which runs and why."""

@@ -1,0 +1,1 @@
+"""Mixture of experts: router, dispatch, experts, and what keeps them in balance."""

@@ -1,0 +1,83 @@
+"""The device that this process trains on: its name, its abilities, its measured matmul rate."""
+
+import os
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from everyflop.base.units import GIB
+
+Precision = Literal["bf16", "fp32"]
+
+DTYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One accelerator, or the processor."""
+
+    type: str
+    name: str
+    fast_bf16: bool
+    """Whether bf16 matmuls run on units made for them. Decided by instruction set, never by a stopwatch."""
+
+    @property
+    def torch(self) -> torch.device:
+        """The device as torch names it."""
+        return torch.device(self.type)
+
+    @property
+    def best_precision(self) -> Precision:
+        """What precision = "auto" means here."""
+        return "bf16" if self.fast_bf16 else "fp32"
+
+
+def detect() -> Device:
+    """Return the accelerator that torch sees, else the processor."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is None:
+        return Device("cpu", _cpu_name(), _cpu_has_fast_bf16())
+    module = torch.get_device_module(accelerator)
+    name = getattr(module, "get_device_name", lambda: accelerator.type)()
+    return Device(accelerator.type, name, getattr(module, "is_bf16_supported", lambda: True)())
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else 'CPU'}, {os.cpu_count()} cores"
+
+
+def _cpu_has_fast_bf16() -> bool:
+    found = torch.cpu.get_capabilities()
+    return any(found.get(unit, False) for unit in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def matmul_flops_per_s(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.5, size: int = 1024) -> float:
+    """Measure the rate of square matmuls: the best of short bursts, the machine's practical peak for MFU."""
+    a = torch.ones(size, size, dtype=dtype, device=device)
+    best = 0.0
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or best == 0.0:
+        started = time.perf_counter()
+        for _ in range(4):
+            torch.mm(a, a)
+        synchronize(device)
+        best = max(best, 4 * 2 * size**3 / (time.perf_counter() - started))
+    return best
+
+
+def peak_rss_gib() -> float:
+    """Return the largest resident memory of this process so far, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB

@@ -1,0 +1,133 @@
+"""Causal attention: grouped-query (GQA), and multi-head latent (MLA, DeepSeek).
+
+Both make queries, keys and values for `attend`; projections and norms are all that differs.
+
+Shapes: B rows, T positions, N query heads, M key-value heads, D channels of a head, H hidden.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from everyflop.model.cache import KVCache
+from everyflop.model.layers import Linear, RMSNorm
+from everyflop.model.rope import RopeTables, yarn_mscale
+from everyflop.spec.model import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionContext:
+    """What all layers of one forward pass share."""
+
+    rope: RopeTables
+    mask: Tensor | None
+    """(B or 1, 1, T, past + T), True where a query may look; None means plain causal without a past."""
+    cache: KVCache | None = None
+
+
+def attention_mask(
+    n_queries: int, n_past: int, *, window: int | None, documents_BT: Tensor | None, device: torch.device
+) -> Tensor | None:
+    """Return the mask for AttentionContext; None where plain causal attention says the same.
+
+    documents_BT holds an id for each position, equal inside a document; it cannot be combined with a past.
+    """
+    n_keys = n_past + n_queries
+    window = n_keys if window is None else window
+    if documents_BT is None and window >= n_keys and (n_past == 0 or n_queries == 1):
+        return None
+    query = torch.arange(n_past, n_keys, device=device)[:, None]
+    key = torch.arange(n_keys, device=device)
+    mask = (key <= query) & (key > query - window)
+    if documents_BT is None:
+        return mask[None, None]
+    return (mask & (documents_BT[:, :, None] == documents_BT[:, None, :]))[:, None]
+
+
+def attend(
+    q_BTND: Tensor, k_BTMD: Tensor, v_BTMD: Tensor, context: AttentionContext, layer: int, scale: float
+) -> Tensor:
+    """Return (B, T, N * D of values). Query head j reads key-value head j // (N / M)."""
+    q, k, v = (x.transpose(1, 2) for x in (q_BTND, k_BTMD, v_BTMD))
+    if context.cache is not None:
+        k, v = context.cache.extend(layer, k, v)
+    causal = context.mask is None and q.shape[2] == k.shape[2]
+    y = F.scaled_dot_product_attention(
+        q, k, v, attn_mask=context.mask, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
+    )
+    return y.transpose(1, 2).flatten(2)
+
+
+class GroupedQueryAttention(nn.Module):
+    """One packed projection: all query heads, then all key heads, then all value heads."""
+
+    def __init__(self, spec: ModelSpec, layer: int):
+        super().__init__()
+        self.spec, self.layer = spec, layer
+        n_q, n_kv = spec.n_heads * spec.head_dim, spec.n_kv_heads * spec.head_dim
+        self.qkv = Linear(spec.hidden, n_q + 2 * n_kv, bias=spec.qkv_bias)
+        self.out = Linear(n_q, spec.hidden, bias=spec.out_bias)
+        if spec.qk_norm != "none":
+            per_head = spec.qk_norm == "head"
+            self.q_norm = RMSNorm(spec.head_dim if per_head else n_q, spec.norm_eps)
+            self.k_norm = RMSNorm(spec.head_dim if per_head else n_kv, spec.norm_eps)
+
+    def forward(self, x_BTH: Tensor, context: AttentionContext) -> Tensor:
+        """Map (B, T, H) to the same shape."""
+        spec = self.spec
+        n_q, n_kv = spec.n_heads * spec.head_dim, spec.n_kv_heads * spec.head_dim
+        q, k, v = self.qkv(x_BTH).split([n_q, n_kv, n_kv], dim=-1)
+        if spec.qk_norm == "full":
+            q, k = self.q_norm(q), self.k_norm(k)
+        if spec.clip_qkv is not None:
+            q, k, v = (x.clamp(-spec.clip_qkv, spec.clip_qkv) for x in (q, k, v))
+        q, k, v = (x.unflatten(-1, (-1, spec.head_dim)) for x in (q, k, v))
+        if spec.qk_norm == "head":
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = context.rope.rotate(q), context.rope.rotate(k)
+        return self.out(attend(q, k, v, context, self.layer, spec.head_dim**-0.5))
+
+
+class LatentAttention(nn.Module):
+    """MLA: keys and values grow from one low-rank latent; the rotated part of a key is shared by all heads.
+
+    Heads are expanded as in training; the cache holds expanded keys and values.
+    """
+
+    def __init__(self, spec: ModelSpec, layer: int):
+        super().__init__()
+        self.spec, self.layer = spec, layer
+        q_out = spec.n_heads * spec.qk_dim
+        if spec.q_rank is None:
+            self.q = Linear(spec.hidden, q_out)
+        else:
+            self.q_down = Linear(spec.hidden, spec.q_rank, bias=spec.qkv_bias)
+            self.q_down_norm = RMSNorm(spec.q_rank, spec.norm_eps)
+            self.q_up = Linear(spec.q_rank, q_out)
+        self.kv_down = Linear(spec.hidden, spec.kv_rank + spec.rope_head_dim, bias=spec.qkv_bias)
+        self.kv_down_norm = RMSNorm(spec.kv_rank, spec.norm_eps)
+        self.kv_up = Linear(spec.kv_rank, spec.n_heads * (spec.nope_head_dim + spec.v_head_dim))
+        self.out = Linear(spec.n_heads * spec.v_head_dim, spec.hidden, bias=spec.out_bias)
+        self.scale = spec.qk_dim**-0.5
+        if spec.yarn is not None and spec.yarn.mscale_all_dim:
+            self.scale *= yarn_mscale(spec.yarn.factor, spec.yarn.mscale_all_dim) ** 2
+
+    def forward(self, x_BTH: Tensor, context: AttentionContext) -> Tensor:
+        """Map (B, T, H) to the same shape."""
+        spec = self.spec
+        q = self.q(x_BTH) if spec.q_rank is None else self.q_up(self.q_down_norm(self.q_down(x_BTH)))
+        q_plain, q_turned = q.unflatten(-1, (spec.n_heads, -1)).split([spec.nope_head_dim, spec.rope_head_dim], dim=-1)
+        latent, k_turned = self.kv_down(x_BTH).split([spec.kv_rank, spec.rope_head_dim], dim=-1)
+        kv = self.kv_up(self.kv_down_norm(latent)).unflatten(-1, (spec.n_heads, -1))
+        k_plain, v = kv.split([spec.nope_head_dim, spec.v_head_dim], dim=-1)
+        k_turned = context.rope.rotate(k_turned.unsqueeze(2)).expand(-1, -1, spec.n_heads, -1)
+        q = torch.cat([q_plain, context.rope.rotate(q_turned)], dim=-1)
+        k = torch.cat([k_plain, k_turned], dim=-1)
+        return self.out(attend(q, k, v, context, self.layer, self.scale))
+
+
+def build_attention(spec: ModelSpec, layer: int) -> nn.Module:
+    """Return the attention that the spec names."""
+    return LatentAttention(spec, layer) if spec.attention == "mla" else GroupedQueryAttention(spec, layer)

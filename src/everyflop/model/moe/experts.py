@@ -1,0 +1,24 @@
+"""The experts' matrices, stacked, and one pass of sorted rows through them.
+
+Shapes: S rows sorted by expert, E experts, H hidden, M expert width.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from everyflop.kernels.grouped_mm import grouped_mm
+from everyflop.model.layers import swiglu
+
+
+class Experts(nn.Module):
+    """E SwiGLU networks; gate and up projections share one matrix for each expert, gate rows first."""
+
+    def __init__(self, n_experts: int, hidden: int, width: int):
+        super().__init__()
+        self.gate_up = nn.Parameter(torch.empty(n_experts, 2 * width, hidden))
+        self.down = nn.Parameter(torch.empty(n_experts, hidden, width))
+
+    def forward(self, rows_SH: Tensor, ends_E: Tensor) -> Tensor:
+        """Map (S, H) to (S, H), each row by its own expert."""
+        hidden_SM = swiglu(grouped_mm(rows_SH, self.gate_up.to(rows_SH.dtype), ends_E))
+        return grouped_mm(hidden_SM, self.down.to(rows_SH.dtype), ends_E)
