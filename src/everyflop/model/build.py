@@ -24,7 +24,7 @@ def build_model(spec: ModelSpec, *, seed: int, device: torch.device, compute_dty
 
 @torch.no_grad()
 def initialise(model: CausalLM, seed: int) -> None:
-    """Set matrices to N(0, init_std), routers to U(+-1/sqrt(hidden)) as in the Bailing code, norms to 1, biases to 0."""
+    """Set matrices to N(0, init_std), routers to U(+-1/sqrt(hidden)) as the Bailing code, norms to 1, biases to 0."""
     spec = model.spec
     for name, buffer in model.named_buffers():
         assert name.endswith("expert_bias"), name

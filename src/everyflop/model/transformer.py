@@ -104,7 +104,7 @@ class CausalLM(nn.Module):
         return self.logits(hidden_BTH)
 
     def loss(self, ids_BT: Tensor) -> Tensor:
-        """Return the mean next-token cross entropy over B (T - 1) tokens, plus the weighted MTP loss if there is any."""
+        """Return the mean next-token cross entropy over B (T - 1) tokens, plus the weighted MTP loss if any."""
         mask = torch.ones_like(ids_BT[:, 1:], dtype=torch.bool)
         sums = self.losses(ids_BT[:, :-1], ids_BT[:, 1:], mask)
         loss = sums.ce / sums.tokens

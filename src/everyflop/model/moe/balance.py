@@ -53,17 +53,15 @@ def router_stats(routing: Routing, n_sequences: int) -> RouterStats:
 
 def add_stats(parts: list[list[RouterStats]]) -> list[RouterStats]:
     """Add several micro-batches' statistics, router by router."""
-    return [
-        RouterStats(*(torch.stack(values).sum(0) for values in zip(*same, strict=True)))
-        for same in zip(*parts, strict=True)
-    ]
+    per_router = zip(*parts, strict=True)
+    return [RouterStats(*(torch.stack(values).sum(0) for values in zip(*same, strict=True))) for same in per_router]
 
 
 @torch.no_grad()
 def update_bias(expert_bias_E: Tensor, counts_E: Tensor, step: float) -> None:
     """Raise the bias of under-used experts and lower that of over-used ones, in place, without moving the mean.
 
-    b += step * (s - mean(s)), s = sign(mean load - load): Ling 2.0, once an optimizer step from the whole batch's counts.
+    b += step * (s - mean(s)), s = sign(mean load - load): Ling 2.0, once a step, from the whole batch's counts.
     """
     load_E = counts_E.to(expert_bias_E.dtype)
     direction_E = (load_E.mean() - load_E).sign()

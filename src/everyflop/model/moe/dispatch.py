@@ -1,7 +1,7 @@
 """Bring tokens to their experts and back.
 
-The model calls `dispatch`, runs the experts on what came, and calls `combine`. Where the experts live is decided outside
-the model: here all of them are local; across ranks an object with the same two methods exchanges tokens instead.
+The model calls `dispatch`, runs the experts on what came, and calls `combine`. Where the experts live is decided
+outside the model: here all of them are local; across ranks an object with the same two methods exchanges tokens.
 
 Shapes: T tokens, K chosen, D channels, S = T K rows sorted by expert, E experts.
 """
@@ -40,14 +40,13 @@ class LocalDispatch:
         """Gather each token once for each expert it chose, sorted by expert, ties in token order."""
         ids_S = ids_TK.flatten()
         order_S = ids_S.argsort(stable=True)
-        place_S = torch.empty_like(order_S)
-        place_S[order_S] = torch.arange(len(order_S), device=order_S.device)
+        place_S = torch.empty_like(order_S).scatter_(0, order_S, torch.arange(len(order_S), device=order_S.device))
         ends_E = count_tokens(ids_TK, n_experts).cumsum(0).to(torch.int32)
         rows_SD = x_TD.index_select(0, order_S // ids_TK.shape[1])
         return Dispatched(rows_SD, ends_E, place_S)
 
     def combine(self, y_SD: Tensor, sent: Dispatched, weights_TK: Tensor) -> Tensor:
-        """Return (T, D) in y's type; products and sums in the weights' type (fp32)."""
+        """Return (T, D) in y's type."""
         T, K = weights_TK.shape
         y_TKD = y_SD.index_select(0, sent.place_S).view(T, K, -1)
         return torch.einsum("tkd,tk->td", y_TKD, weights_TK.to(y_SD.dtype))
