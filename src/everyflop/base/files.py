@@ -1,7 +1,8 @@
 """Files that are either whole or not there.
 
 A write goes to a temporary name in the same folder, is flushed to disk, and is then renamed: a crash at any instant
-leaves the old file or the new one, never half of either. Lines are appended whole; a torn last line is dropped when read.
+leaves the old file or the new one, never half of either. Lines are appended whole; a torn last line is dropped when
+read and cut off before the next line is added.
 """
 
 import contextlib
@@ -10,9 +11,10 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from everyflop.base.errors import UsageError
 
@@ -23,11 +25,15 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """Write content (text as UTF-8) to path; the parent folder must exist."""
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
@@ -65,9 +71,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                sync_file(file)
+        for entry in temporary.rglob("*"):
+            sync_folder(entry) if entry.is_dir() else sync_file(entry)
         if path.exists():
             raise FileExistsError(f"{path} exists already")
         sync_folder(temporary)
@@ -85,10 +90,23 @@ def sha256_file(path: Path) -> str:
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:
-    """Append one JSON line in a single write, so that readers never see two writers' lines mixed."""
+    """Append one JSON line in a single write, so that readers never see two writers' lines mixed.
+
+    A torn line that a killed writer left at the end is cut off first; the new line would be lost in it.
+    """
     line = json.dumps(record, allow_nan=False) + "\n"
-    with path.open("ab", buffering=0) as file:
+    with path.open("a+b", buffering=0) as file:
+        _cut_torn_line(file)
         file.write(line.encode())
+
+
+def _cut_torn_line(file: BinaryIO) -> None:
+    end = file.seek(0, os.SEEK_END)
+    if end:
+        file.seek(end - 1)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            file.truncate(file.read(end).rfind(b"\n") + 1)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -105,6 +123,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             record = json.loads(line)
         except ValueError as error:
             raise UsageError(f"{path}, line {number}: not JSON ({error}). Restore the file from a copy.") from None
+        if not isinstance(record, dict):
+            raise UsageError(f"{path}, line {number}: no JSON object but {record!r}. Restore the file from a copy.")
         records.append(record)
     return records
 
@@ -119,6 +139,19 @@ def locked(path: Path, *, busy: str) -> Iterator[None]:
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise UsageError(busy) from None
+        yield
+
+
+@contextlib.contextmanager
+def in_turn(path: Path, *, busy: str) -> Iterator[None]:
+    """Hold an exclusive lock on a file for the block; when another process holds it, say `busy` on stderr and wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(busy, file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -4,6 +4,7 @@ GiB is 2**30 bytes and GB is 10**9; rates are per second, prices per hour.
 """
 
 import re
+from decimal import Decimal
 
 SECONDS_PER_HOUR = 3600.0
 GIB = 2**30
@@ -18,10 +19,10 @@ def parse_count(text: str) -> int:
 
     Raises ValueError when the text is no such number or the result is no whole number.
     """
-    match = re.fullmatch(r"([\d_]*\.?[\d_]+)\s*([KMBGT]?)", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?)\s*([KMBGT]?)", text.strip(), re.IGNORECASE | re.ASCII)
     if not match:
         raise ValueError(f"'{text}' is not a count such as 250000, 1_000_000, 1.5M or 9T")
-    value = float(match[1].replace("_", "")) * _SUFFIXES[match[2].upper()]
+    value = Decimal(match[1]) * _SUFFIXES[match[2].upper()]
     if value != int(value):
         raise ValueError(f"'{text}' is not a whole number")
     return int(value)
@@ -29,23 +30,24 @@ def parse_count(text: str) -> int:
 
 def short_count(value: float) -> str:
     """Write a count with three figures: 954000 -> "954 K", 9.6e6 -> "9.60 M"."""
+    rounded = float(f"{value:.2e}")
     for suffix, size in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
-        if abs(value) >= size:
-            scaled = value / size
-            digits = 2 if scaled < 10 else 1 if scaled < 100 else 0
+        if abs(rounded) >= size:
+            scaled = rounded / size
+            digits = 2 if abs(scaled) < 10 else 1 if abs(scaled) < 100 else 0
             return f"{scaled:.{digits}f} {suffix}"
-    return f"{value:g}"
+    return f"{rounded:g}"
 
 
 def short_time(seconds: float) -> str:
     """Write a duration: 95 -> "1 min 35 s"."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours / 24:.1f} days"
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{seconds / SECONDS_PER_HOUR / 24:.1f} days"
 
 
 def money(amount: float, currency: str) -> str:

@@ -1,0 +1,76 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from everyflop.base.units import money, parse_count, short_count, short_time
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("250000", 250_000),
+        ("1_000_000", 1_000_000),
+        ("1.5M", 1_500_000),
+        (" 2 k ", 2_000),
+        ("9T", 9_000_000_000_000),
+        ("0.5b", 500_000_000),
+        ("3G", 3_000_000_000),
+        ("0", 0),
+        ("9007199254740993", 2**53 + 1),
+    ],
+)
+def test_counts_are_read_as_people_write_them(text: str, count: int):
+    assert parse_count(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "_", ".", "M", "1..5M", "1.5", "0.0001K", "-3", "1e6", "2 MB", "5 tokens", "٣"])
+def test_what_is_no_whole_count_is_refused_with_the_text_quoted(text: str):
+    with pytest.raises(ValueError, match="is not a"):
+        parse_count(text)
+
+
+@given(st.integers(0, 999_999))
+def test_six_figures_with_a_suffix_are_exact(thousandths: int):
+    assert parse_count(f"{thousandths // 1000}.{thousandths % 1000:03d}M") == thousandths * 1000
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1_000, "1.00 K"),
+        (954_000, "954 K"),
+        (999_960, "1.00 M"),
+        (9_600_000, "9.60 M"),
+        (16_802_000_000, "16.8 B"),
+        (-954_000, "-954 K"),
+        (9e12, "9.00 T"),
+    ],
+)
+def test_counts_are_written_with_three_figures(count: float, text: str):
+    assert short_count(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.7, "1 min 00 s"),
+        (95, "1 min 35 s"),
+        (3599.9, "1 h 00 min"),
+        (5_430, "1 h 30 min"),
+        (2 * 86_400, "2.0 days"),
+        (302_400, "3.5 days"),
+    ],
+)
+def test_durations_are_written_in_two_units(seconds: float, text: str):
+    assert short_time(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"), [(6_350_000, "6,350,000.00 CNY"), (1, "1.00 CNY"), (0.00123, "0.0012 CNY"), (0, "0 CNY")]
+)
+def test_small_amounts_do_not_vanish(amount: float, text: str):
+    assert money(amount, "CNY") == text
