@@ -1,0 +1,57 @@
+"""`everyflop data`: prepare text for training."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from everyflop.data.prepared import Prepared
+
+app = typer.Typer(no_args_is_help=True, help="Prepare text for training.")
+
+
+@app.callback()  # without it typer would make the only command the whole app
+def _data() -> None:
+    pass
+
+
+@app.command()
+def prepare(
+    run_file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="The run whose [data] to prepare.")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="[section.key=value]...")] = None,
+) -> None:
+    """Read the sources, train or load the tokenizer, and write packed shards. Data prepared before is found again."""
+    from rich.console import Console
+
+    from everyflop.base.progress import progress
+    from everyflop.data.prepare import prepare as prepare_data
+    from everyflop.spec.read import read_run
+
+    prepared = prepare_data(read_run(run_file, overrides or ()), progress=progress)
+    console = Console()
+    console.print(_table(prepared))
+    console.print(f"Prepared in {prepared.folder}", highlight=False, soft_wrap=True)
+
+
+def _table(prepared: "Prepared") -> "Table":
+    from rich.table import Table
+
+    table = Table("use", "source", title=f"Tokenizer of {prepared.vocab_size:,} tokens")
+    for heading in ("documents", "tokens", "windows", "bytes/token"):
+        table.add_column(heading, justify="right")
+    table.add_column("skipped")
+    for name, entry in prepared.manifest["train"].items():
+        table.add_row("training", name, *_cells(entry))
+    for set_name, entries in prepared.manifest["validation"].items():
+        for name, entry in entries.items():
+            table.add_row(f"validation: {set_name}", name, *_cells(entry))
+    return table
+
+
+def _cells(entry: dict[str, Any]) -> list[str]:
+    counts = [f"{entry[key]:,}" for key in ("documents", "tokens", "windows")]
+    skipped = ", ".join(f"{count:,} {reason}" for reason, count in entry["skipped"].items())
+    return [*counts, f"{entry['text_bytes'] / entry['tokens']:.2f}", skipped or "none"]

@@ -1,0 +1,117 @@
+"""A folder of prepared data: what is in it, and its windows.
+
+manifest.json                      what was read, what came out, and a checksum for every other file
+tokenizer.json
+train/SOURCE.bin .idx              see shards.py
+validation/SET/SOURCE.bin .idx
+"""
+
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from everyflop.base.errors import DamagedFile, DataError
+from everyflop.base.files import sha256_file
+from everyflop.data.shards import open_shard
+from everyflop.data.sources import source_name
+from everyflop.data.stream import TrainStream
+from everyflop.data.tokenizer import Tokenizer, load_tokenizer
+from everyflop.data.windows import WindowSet
+from everyflop.spec.data import DataSpec
+
+SCHEMA = 1
+"""Version of the folder's layout and content; part of the fingerprint."""
+
+
+class Prepared:
+    """Prepared data, opened."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any]):
+        self.folder = folder
+        self.manifest = manifest
+        self.fingerprint: str = manifest["fingerprint"]
+        """Hash of everything that decides the content."""
+        self.vocab_size: int = manifest["tokenizer"]["vocab_size"]
+        self.eot_id: int = manifest["tokenizer"]["eot_id"]
+        self.tokenizer_path = folder / "tokenizer.json"
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that the windows were made with."""
+        return load_tokenizer(self.tokenizer_path, eot_id=self.eot_id)
+
+    @cached_property
+    def windows(self) -> WindowSet:
+        """All training windows, one shard for each source in the manifest's order."""
+        return self._open(self.folder / "train", self.manifest["train"])
+
+    @cached_property
+    def validation(self) -> dict[str, WindowSet]:
+        """The windows of each validation set."""
+        folder = self.folder / "validation"
+        return {name: self._open(folder / name, entries) for name, entries in self.manifest["validation"].items()}
+
+    def train(self, data: DataSpec, *, seed: int, phase: int = 0) -> TrainStream:
+        """Return the training stream with the weights and mixture_block of `data`.
+
+        Raises DataError when its sources are not those prepared, or a weight is too small for the block.
+        """
+        names = [source_name(spec) for spec in data.sources]
+        prepared = list(self.manifest["train"])
+        if names != prepared:
+            raise DataError(f"{self.folder} holds the sources {prepared}, not {names}. Prepare the data of this run.")
+        return TrainStream(
+            self.windows,
+            names=names,
+            weights=[spec.weight for spec in data.sources],
+            block=data.mixture_block,
+            seed=seed,
+            phase=phase,
+            tokenizer_path=self.tokenizer_path,
+        )
+
+    def _open(self, folder: Path, entries: dict[str, Any]) -> WindowSet:
+        return WindowSet(
+            [open_shard(folder / shard_name(name)) for name in entries],
+            seq_len=self.manifest["seq_len"],
+            eot_id=self.eot_id,
+            attend_within_document=self.manifest["attend_within_document"],
+            text_bytes=sum(entry["text_bytes"] for entry in entries.values()),
+        )
+
+
+def open_prepared(folder: str | Path, *, verify: bool = False) -> Prepared:
+    """Open prepared data after checking the size of each file, and with `verify` its SHA-256 too.
+
+    Raises DataError when there is none or it is of a newer version, DamagedFile when a file is not what was written.
+    """
+    folder = Path(folder)
+    try:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        schema = manifest["schema"]
+    except OSError as error:
+        raise DataError(f"no prepared data in {folder}: {error}. Run `everyflop data prepare RUN.toml`.") from None
+    except (ValueError, KeyError, TypeError):
+        raise _damaged(folder, "manifest.json is no manifest") from None
+    if schema > SCHEMA:
+        raise DataError(f"{folder} has schema {schema}; this version reads up to {SCHEMA}. Install a newer everyflop.")
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise _damaged(folder, f"{name} is missing")
+        if path.stat().st_size != expected["bytes"]:
+            raise _damaged(folder, f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}")
+        if verify and sha256_file(path) != expected["sha256"]:
+            raise _damaged(folder, f"{name} has other content than was written")
+    return Prepared(folder, manifest)
+
+
+def shard_name(source: str) -> str:
+    """Return the file name, without ending, of a source's shard."""
+    return re.sub(r"[^\w.-]", "_", source).lstrip(".") or "_"
+
+
+def _damaged(folder: Path, found: str) -> DamagedFile:
+    return DamagedFile(f"prepared data in {folder} is damaged: {found}. Remove the folder and prepare again.")

@@ -1,0 +1,121 @@
+"""Find the files behind each source of a run and hash them, with every problem of every source named at once."""
+
+import contextlib
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from everyflop.base.errors import DataError
+from everyflop.base.files import sha256_file
+from everyflop.base.progress import OpenProgress
+from everyflop.data.stdlib import module_of, near_duplicates, stdlib_files, stdlib_root
+from everyflop.spec.data import PYTHON_STDLIB, SourceSpec
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file of a source. Its name is relative to the source, so that moving a corpus changes nothing."""
+
+    path: Path
+    name: str
+    group: str
+    """What is held out as a whole: the file, or the module that it belongs to."""
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A corpus with its files found."""
+
+    name: str
+    text_key: str
+    licence: str
+    files: tuple[SourceFile, ...]
+    near_duplicates: int = 0
+    """Files left out because another one holds nearly the same (python-stdlib only)."""
+
+
+def source_name(spec: SourceSpec) -> str:
+    """Return the name in reports: the one given, or the last part of the path."""
+    return spec.name or Path(spec.path).name or spec.path
+
+
+def find_sources(specs: Sequence[SourceSpec], *, progress: OpenProgress) -> list[Source]:
+    """Return each source with its files and their hashes, in the order of the specs.
+
+    Raises DataError that lists every missing or empty source and every name used twice.
+    """
+    names = [source_name(spec) for spec in specs]
+    problems = [
+        f"two sources are named '{name}': set `name` to tell them apart"
+        for name in sorted(set(names))
+        if names.count(name) > 1
+    ]
+    found: list[list[Path]] = []
+    for spec in specs:
+        with collected(problems):
+            found.append(_find_files(spec))
+    refuse(problems)
+    with progress("Checking files", total=sum(map(len, found)), unit="files") as bar:
+        return [_hashed(spec, files, bar.advance) for spec, files in zip(specs, found, strict=True)]
+
+
+@contextlib.contextmanager
+def collected(problems: list[str], *, where: str = "") -> Iterator[None]:
+    """Add a DataError of the block to the problems, so that the next source is looked at too."""
+    try:
+        yield
+    except DataError as error:
+        problems.append(f"{where}{error}")
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raise one DataError with all problems, if there are any."""
+    if problems:
+        raise DataError("\n  - ".join(["the data cannot be used:", *problems]) if problems[1:] else problems[0])
+
+
+def _find_files(spec: SourceSpec) -> list[Path]:
+    if spec.path == PYTHON_STDLIB:
+        return stdlib_files(stdlib_root())
+    path = Path(spec.path).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        files = sorted(f for f in path.rglob("*") if f.is_file() and not _is_hidden(f.relative_to(path)))
+        if not files:
+            raise DataError(f"the folder {path} holds no files. Put text, .jsonl or .parquet files into it.")
+        return files
+    files = sorted(Path(match) for match in glob.glob(str(path), recursive=True) if Path(match).is_file())
+    if not files:
+        what = "no file matches" if glob.has_magic(str(path)) else "there is no file or folder"
+        raise DataError(f"{what} {path}, looked for from {Path.cwd()}. Correct data.sources.")
+    return files
+
+
+def _is_hidden(relative: Path) -> bool:
+    return any(part.startswith(".") for part in relative.parts)
+
+
+def _hashed(spec: SourceSpec, files: list[Path], advance: Callable[[], None]) -> Source:
+    is_stdlib = spec.path == PYTHON_STDLIB
+    dropped = near_duplicates(files) if is_stdlib else set()
+    root = stdlib_root() if is_stdlib else _common_folder(files)
+    kept = []
+    for path in files:
+        if path not in dropped:
+            name = path.relative_to(root).as_posix()
+            group = module_of(name) if is_stdlib else name
+            kept.append(SourceFile(path, name, group, path.stat().st_size, sha256_file(path)))
+        advance()
+    licence = "PSF-2.0" if is_stdlib and spec.licence == "unknown" else spec.licence
+    return Source(source_name(spec), spec.text_key, licence, tuple(kept), len(dropped))
+
+
+def _common_folder(files: Sequence[Path]) -> Path:
+    folder = files[0].parent
+    while not all(file.is_relative_to(folder) for file in files):
+        folder = folder.parent
+    return folder
