@@ -15,8 +15,9 @@ from everyflop.base.errors import DataError
 from everyflop.base.files import in_turn, new_folder, sha256_file, write_json
 from everyflop.base.progress import Bar, OpenProgress, quiet
 from everyflop.data.corpus import Corpus, find_corpus
-from everyflop.data.prepared import SCHEMA, Prepared, open_prepared, shard_name
-from everyflop.data.sources import Source
+from everyflop.data.mixture import require_all_present
+from everyflop.data.prepared import SCHEMA, Prepared, open_prepared
+from everyflop.data.sources import Source, shard_name, source_name
 from everyflop.data.split import is_held_out
 from everyflop.data.tokenise import ShardCounts, write_shard
 from everyflop.data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
@@ -34,6 +35,8 @@ def prepare(run: RunSpec, *, progress: OpenProgress = quiet) -> Prepared:
     """
     given = None if run.data.tokenizer == "train" else load_tokenizer(Path(run.data.tokenizer))
     _require_room(run, given.vocab_size if given else _trained_size(run))
+    names, weights = zip(*((source_name(spec), spec.weight) for spec in run.data.sources), strict=True)
+    require_all_present(names, weights, run.data.mixture_block)
     corpus = find_corpus(run.data, progress=progress)
     fingerprint = _fingerprint(run, corpus, given)
     folder = run.prepared_dir / fingerprint[:16]
@@ -44,7 +47,7 @@ def prepare(run: RunSpec, *, progress: OpenProgress = quiet) -> Prepared:
                 with new_folder(folder) as temporary:
                     manifest = _build(temporary, run, corpus, given, progress)
                     write_json(temporary / "manifest.json", {"fingerprint": fingerprint, **manifest})
-    return open_prepared(folder)
+    return open_prepared(folder, run.data)
 
 
 def _trained_size(run: RunSpec) -> int:

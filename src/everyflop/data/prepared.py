@@ -7,7 +7,6 @@ validation/SET/SOURCE.bin .idx
 """
 
 import json
-import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from everyflop.base.errors import DamagedFile, DataError
 from everyflop.base.files import sha256_file
 from everyflop.data.shards import open_shard
-from everyflop.data.sources import source_name
+from everyflop.data.sources import shard_name, source_name
 from everyflop.data.stream import TrainStream
 from everyflop.data.tokenizer import Tokenizer, load_tokenizer
 from everyflop.data.windows import WindowSet
@@ -28,9 +27,10 @@ SCHEMA = 1
 class Prepared:
     """Prepared data, opened."""
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]):
+    def __init__(self, folder: Path, manifest: dict[str, Any], data: DataSpec):
         self.folder = folder
         self.manifest = manifest
+        self._data = data
         self.fingerprint: str = manifest["fingerprint"]
         """Hash of everything that decides the content."""
         self.vocab_size: int = manifest["tokenizer"]["vocab_size"]
@@ -53,20 +53,20 @@ class Prepared:
         folder = self.folder / "validation"
         return {name: self._open(folder / name, entries) for name, entries in self.manifest["validation"].items()}
 
-    def train(self, data: DataSpec, *, seed: int, phase: int = 0) -> TrainStream:
-        """Return the training stream with the weights and mixture_block of `data`.
+    def train(self, seed: int, phase: int = 0) -> TrainStream:
+        """Return the training stream, mixed by the weights of the [data] table.
 
-        Raises DataError when its sources are not those prepared, or a weight is too small for the block.
+        Raises DataError when its sources are not those prepared, or a weight is too small for mixture_block.
         """
-        names = [source_name(spec) for spec in data.sources]
+        names = [source_name(spec) for spec in self._data.sources]
         prepared = list(self.manifest["train"])
         if names != prepared:
             raise DataError(f"{self.folder} holds the sources {prepared}, not {names}. Prepare the data of this run.")
         return TrainStream(
             self.windows,
             names=names,
-            weights=[spec.weight for spec in data.sources],
-            block=data.mixture_block,
+            weights=[spec.weight for spec in self._data.sources],
+            block=self._data.mixture_block,
             seed=seed,
             phase=phase,
             tokenizer_path=self.tokenizer_path,
@@ -82,10 +82,11 @@ class Prepared:
         )
 
 
-def open_prepared(folder: str | Path, *, verify: bool = False) -> Prepared:
+def open_prepared(folder: str | Path, data: DataSpec, *, verify: bool = False) -> Prepared:
     """Open prepared data after checking the size of each file, and with `verify` its SHA-256 too.
 
-    Raises DataError when there is none or it is of a newer version, DamagedFile when a file is not what was written.
+    `data` is the [data] table of a run: its weights and mixture_block decide the order and are no part of the folder.
+    Raises DataError when there is nothing or a newer version, DamagedFile when a file is not what was written.
     """
     folder = Path(folder)
     try:
@@ -105,12 +106,7 @@ def open_prepared(folder: str | Path, *, verify: bool = False) -> Prepared:
             raise _damaged(folder, f"{name} has {path.stat().st_size} bytes instead of {expected['bytes']}")
         if verify and sha256_file(path) != expected["sha256"]:
             raise _damaged(folder, f"{name} has other content than was written")
-    return Prepared(folder, manifest)
-
-
-def shard_name(source: str) -> str:
-    """Return the file name, without ending, of a source's shard."""
-    return re.sub(r"[^\w.-]", "_", source).lstrip(".") or "_"
+    return Prepared(folder, manifest, data)
 
 
 def _damaged(folder: Path, found: str) -> DamagedFile:

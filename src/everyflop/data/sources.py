@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,12 +43,17 @@ def source_name(spec: SourceSpec) -> str:
     return spec.name or Path(spec.path).name or spec.path
 
 
+def shard_name(source: str) -> str:
+    """Return the file name, without ending, of a source's shard."""
+    return re.sub(r"[^\w.-]", "_", source).lstrip(".") or "_"
+
+
 def find_sources(specs: Sequence[SourceSpec], *, progress: OpenProgress) -> list[Source]:
     """Return each source with its files and their hashes, in the order of the specs.
 
     Raises DataError that lists every missing or empty source and every name used twice.
     """
-    names = [source_name(spec) for spec in specs]
+    names = [shard_name(source_name(spec)) for spec in specs]
     problems = [
         f"two sources are named '{name}': set `name` to tell them apart"
         for name in sorted(set(names))
