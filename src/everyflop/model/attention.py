@@ -90,6 +90,10 @@ class GroupedQueryAttention(nn.Module):
         return self.out(attend(q, k, v, context, self.layer, spec.head_dim**-0.5))
 
 
+LATENT_NORM_EPS = 1e-6
+"""DeepSeek's code fixes it, whatever rms_norm_eps says."""
+
+
 class LatentAttention(nn.Module):
     """MLA: keys and values grow from one low-rank latent; the rotated part of a key is shared by all heads.
 
@@ -104,10 +108,10 @@ class LatentAttention(nn.Module):
             self.q = Linear(spec.hidden, q_out)
         else:
             self.q_down = Linear(spec.hidden, spec.q_rank, bias=spec.qkv_bias)
-            self.q_down_norm = RMSNorm(spec.q_rank, spec.norm_eps)
+            self.q_down_norm = RMSNorm(spec.q_rank, LATENT_NORM_EPS)
             self.q_up = Linear(spec.q_rank, q_out)
         self.kv_down = Linear(spec.hidden, spec.kv_rank + spec.rope_head_dim, bias=spec.qkv_bias)
-        self.kv_down_norm = RMSNorm(spec.kv_rank, spec.norm_eps)
+        self.kv_down_norm = RMSNorm(spec.kv_rank, LATENT_NORM_EPS)
         self.kv_up = Linear(spec.kv_rank, spec.n_heads * (spec.nope_head_dim + spec.v_head_dim))
         self.out = Linear(spec.n_heads * spec.v_head_dim, spec.hidden, bias=spec.out_bias)
         self.scale = spec.qk_dim**-0.5

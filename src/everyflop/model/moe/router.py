@@ -49,7 +49,7 @@ class Router(nn.Module):
                 biased_TE, n_groups=spec.n_groups, keep_groups=spec.keep_groups, top_k=spec.experts_per_token
             )
         weights_TK = scores_TE.gather(1, ids_TK)
-        if spec.normalise_weights and spec.experts_per_token > 1:
+        if spec.normalise_weights:
             # A sum of sigmoids can vanish; softmax scores of the best K cannot.
             weights_TK = weights_TK / (weights_TK.sum(-1, keepdim=True) + (1e-20 if spec.score == "sigmoid" else 0.0))
         return Routing(ids_TK, weights_TK * spec.routed_scale, logits_TE, scores_TE)
