@@ -75,21 +75,26 @@ FIXED: dict[str, tuple[Any, ...]] = {
 
 HINTS = {"quantization_config": "convert the weights to bfloat16 first"}
 
-HARMLESS = frozenset(
-    # What the file is, and what wrote it.
-    "architectures model_type dtype torch_dtype transformers_version auto_map name_or_path tokenizer_class prefix "
-    "task_specific_params id2label label2id num_labels finetuning_task problem_type "
-    # Token ids: the tokenizer's business.
-    "bos_token_id eos_token_id pad_token_id sep_token_id cls_token_id unk_token_id decoder_start_token_id "
-    # How a program runs the model.
-    "use_cache pretraining_tp return_dict output_hidden_states output_attentions torchscript use_bfloat16 "
-    "tf_legacy_loss chunk_size_feed_forward is_decoder tie_encoder_decoder cross_attention_hidden_size ep_size "
-    # Training only: they change no logits, and our runs set their own.
-    "attention_dropout output_router_logits router_aux_loss_coef router_jitter_noise "
-    # Sampling, which older versions of transformers wrote here.
-    "temperature top_k top_p typical_p do_sample early_stopping num_beams num_beam_groups diversity_penalty "
-    "max_length min_length repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size "
-    "bad_words_ids num_return_sequences output_scores return_dict_in_generate forced_bos_token_id forced_eos_token_id "
-    "remove_invalid_values exponential_decay_length_penalty suppress_tokens begin_suppress_tokens".split()  # noqa: SIM905
-)
+_ABOUT_THE_FILE = """
+    architectures model_type dtype torch_dtype transformers_version auto_map name_or_path tokenizer_class prefix
+    task_specific_params id2label label2id num_labels finetuning_task problem_type
+"""
+_TOKEN_IDS = """
+    bos_token_id eos_token_id pad_token_id sep_token_id cls_token_id unk_token_id decoder_start_token_id
+"""
+_HOW_A_PROGRAM_RUNS_IT = """
+    use_cache pretraining_tp return_dict output_hidden_states output_attentions torchscript use_bfloat16 is_decoder
+    tf_legacy_loss chunk_size_feed_forward tie_encoder_decoder cross_attention_hidden_size ep_size
+"""
+_TRAINING_ONLY = "attention_dropout output_router_logits router_aux_loss_coef router_jitter_noise"
+"""They change no logits, and our runs set their own."""
+_SAMPLING = """
+    temperature top_k top_p typical_p do_sample early_stopping num_beams num_beam_groups diversity_penalty max_length
+    min_length repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
+    num_return_sequences output_scores return_dict_in_generate forced_bos_token_id forced_eos_token_id suppress_tokens
+    begin_suppress_tokens remove_invalid_values exponential_decay_length_penalty
+"""
+"""Older versions of transformers wrote these into config.json."""
+
+HARMLESS = frozenset(f"{_ABOUT_THE_FILE} {_TOKEN_IDS} {_HOW_A_PROGRAM_RUNS_IT} {_TRAINING_ONLY} {_SAMPLING}".split())
 """Keys that change nothing in the logits of any family."""

@@ -64,11 +64,11 @@ def save_tensors(
     if max_shard_bytes <= 0:
         raise UsageError(f"max_shard_bytes is {max_shard_bytes}; a file needs room for a tensor.")
     planned = _plan(spec, tensors, source, dtype)
-    goes_back = dtype is None and source is not None and _goes_back(planned, tensors, source)
-    if goes_back:
+    written_dtype: str | None = str(planned[0][2]).removeprefix("torch.")
+    if dtype is None and source is not None and _goes_back(planned, tensors, source):
         planned = [(name, part, source.dtype_of(name)) for name, part, _ in planned]
-    embed_dtype = str(planned[0][2]).removeprefix("torch.")
-    table = write_config(spec, config, dtype=None if goes_back else embed_dtype)
+        written_dtype = None  # config.json says what it said
+    table = write_config(spec, config, dtype=written_dtype)
     shards = list(_shards(planned, tensors, max_shard_bytes))
     with new_folder(folder) as temporary:
         _write_shards(temporary, shards, tensors)
