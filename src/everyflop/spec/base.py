@@ -1,29 +1,49 @@
 """What all specs share: frozen, no unknown keys, counts as people write them, all misfits at once."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from everyflop.base.units import parse_count
 
+Misfit = tuple[str, str]
+"""A key, and what is wrong with its value beside the values of other keys."""
+
+KEEP_MISFITS = "keep misfits"
+"""Validation context that lets a spec with misfits exist, for whoever wants to list them all (see read.py)."""
+
 
 class Spec(BaseModel):
-    """A frozen description that refuses unknown keys."""
+    """A frozen description that refuses unknown keys, and values that do not fit each other."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def misfits(self) -> list[Misfit]:
+        """Return what does not fit together; every value is valid in itself."""
+        return []
 
-AnySpec = TypeVar("AnySpec", bound=Spec)
+    @model_validator(mode="after")
+    def _refuse_misfits(self, info: ValidationInfo) -> Self:
+        if info.context != KEEP_MISFITS and (found := self.misfits()):
+            raise PydanticCustomError("misfit", "{text}", {"text": "; ".join(f"{key} {what}" for key, what in found)})
+        return self
 
-
-def refuse_misfits(spec: AnySpec, misfits: Sequence[tuple[str, str]]) -> AnySpec:
-    """Return the spec, or raise one validation error that carries every (key, what is wrong) pair in its context."""
-    if misfits:
-        text = "; ".join(f"{key} {found}" for key, found in misfits)
-        raise PydanticCustomError("misfit", "{text}", {"text": text, "misfits": list(misfits)})
-    return spec
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # pydantic reads true as 1 where a number is wanted.
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
+            raise PydanticCustomError("no_flag", "Input should not be true or false")
+        return value
 
 
 def _count(value: Any) -> Any:
@@ -34,3 +54,4 @@ Count = Annotated[int, BeforeValidator(_count), Field(gt=0)]
 """A positive whole number, also written as "1_000_000", "1.5M" or "9T"."""
 
 CountOrZero = Annotated[int, BeforeValidator(_count), Field(ge=0)]
+"""The same, and 0."""

@@ -1,10 +1,10 @@
 """What to read and how to cut it into training windows."""
 
-from typing import Any, Self
+from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from everyflop.spec.base import Spec, refuse_misfits
+from everyflop.spec.base import Misfit, Spec
 
 PYTHON_STDLIB = "python-stdlib"
 """The built-in source: the standard library of the running interpreter."""
@@ -13,7 +13,7 @@ PYTHON_STDLIB = "python-stdlib"
 class SourceSpec(Spec):
     """One corpus: a file, a folder, a glob pattern, or "python-stdlib".
 
-    Files ending in .jsonl (.gz, .zst), .parquet or anything else (plain text, one document a file) are told apart by name.
+    The end of a file's name tells .jsonl (.gz, .zst) and .parquet from plain text, which is one document a file.
     """
 
     path: str = Field(min_length=1)
@@ -65,11 +65,11 @@ class DataSpec(Spec):
 
     _one_source = field_validator("sources", mode="before")(_as_list)
 
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        found: list[tuple[str, str]] = []
+    def misfits(self) -> list[Misfit]:
+        """Return validation sets of the same name, and a vocabulary size that nothing uses."""
+        found: list[Misfit] = []
         names = [v.name for v in self.validation]
         found += [("validation", f"has two sets named '{n}'") for n in sorted(set(names)) if names.count(n) > 1]
         if self.tokenizer != "train" and self.vocab_size is not None:
             found.append(("vocab_size", "belongs to tokenizer = 'train'; a given tokenizer has its own: remove it"))
-        return refuse_misfits(self, found)
+        return found

@@ -4,11 +4,11 @@ Every behaviour is a field, so that model, accounting and conversion read the sa
 layout that the model is exported in and fills the fields that the family fixes (see families.py).
 """
 
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from everyflop.spec.base import Spec, refuse_misfits
+from everyflop.spec.base import Misfit, Spec
 from everyflop.spec.families import FAMILY_DEFAULTS, Family
 
 
@@ -94,12 +94,9 @@ class ModelSpec(Spec):
             return {**FAMILY_DEFAULTS.get(fields["family"], {}), **fields}
         return fields
 
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
-        return refuse_misfits(self, self._misfits())
-
-    def _misfits(self) -> list[tuple[str, str]]:
-        found: list[tuple[str, str]] = []
+    def misfits(self) -> list[Misfit]:
+        """Return the sizes that do not fit each other."""
+        found: list[Misfit] = []
         if self.n_heads % self.n_kv_heads:
             found.append(("n_heads", f"{self.n_heads} is not divisible by n_kv_heads = {self.n_kv_heads}"))
         if self.experts_per_token > self.n_experts:
@@ -120,7 +117,7 @@ class ModelSpec(Spec):
             found.append(("norm_head", "cannot go with tied_embeddings: it would rescale the embedding too"))
         return found
 
-    def _group_misfits(self) -> list[tuple[str, str]]:
+    def _group_misfits(self) -> list[Misfit]:
         if self.n_experts % self.n_groups:
             return [("n_groups", f"{self.n_groups} does not divide n_experts = {self.n_experts}")]
         group_size = self.n_experts // self.n_groups
@@ -130,7 +127,7 @@ class ModelSpec(Spec):
             return [
                 ("n_groups", f"{self.n_groups} leaves {group_size} expert a group; groups are scored by their best 2")
             ]
-        if self.experts_per_token > self.keep_groups * group_size:
+        if self.keep_groups * group_size < self.experts_per_token <= self.n_experts:
             return [
                 ("keep_groups", f"{self.keep_groups} leaves fewer than experts_per_token = {self.experts_per_token}")
             ]

@@ -1,11 +1,11 @@
 """The run file: one training run, as the user writes it and as the run directory keeps it."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from everyflop.spec.base import Spec, refuse_misfits
+from everyflop.spec.base import Misfit, Spec
 from everyflop.spec.data import DataSpec
 from everyflop.spec.model import ModelSpec
 from everyflop.spec.train import CheckpointSpec, MoneySpec, OptimSpec, RouterSpec, RunSection, TrainSpec
@@ -27,9 +27,12 @@ class RunSpec(Spec):
     checkpoint: CheckpointSpec = CheckpointSpec()
     money: MoneySpec = MoneySpec()
 
-    @model_validator(mode="after")
-    def _sections_fit(self) -> Self:
-        found: list[tuple[str, str]] = []
+    def misfits(self) -> list[Misfit]:
+        """Return what does not fit together inside each section, and among sections."""
+        sections = [(name, getattr(self, name)) for name in type(self).model_fields]
+        found = [
+            (f"{name}.{key}", what) for name, spec in sections if isinstance(spec, Spec) for key, what in spec.misfits()
+        ]
         if self.model is None and self.init_from is None:
             found.append(("model", "is missing: give a preset, a family with its fields, or init_from"))
         if self.model is not None and self.train.seq_len > self.model.max_positions:
@@ -39,7 +42,7 @@ class RunSpec(Spec):
         trained = self.data.vocab_size
         if self.model is not None and trained is not None and self.model.vocab_size < trained:
             found.append(("model.vocab_size", f"{self.model.vocab_size} is below data.vocab_size = {trained}"))
-        return refuse_misfits(self, found)
+        return found
 
     @property
     def dir(self) -> Path:

@@ -1,10 +1,10 @@
 """How to train: steps, precision, optimizer, router, checkpoints, money. One class for each table of a run file."""
 
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from everyflop.spec.base import Count, CountOrZero, Spec, refuse_misfits
+from everyflop.spec.base import Count, CountOrZero, Misfit, Spec
 
 
 class TrainSpec(Spec):
@@ -27,9 +27,9 @@ class TrainSpec(Spec):
     """0 validates at the end only. In between, at most validate_windows of each set are used; at the end, all."""
     validate_windows: Count = 64
 
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
-        found: list[tuple[str, str]] = []
+    def misfits(self) -> list[Misfit]:
+        """Return batch sizes that do not fit the other sizes."""
+        found: list[Misfit] = []
         for name in ("batch_tokens", "batch_warmup_from"):
             size = getattr(self, name)
             if size is not None and size % (self.seq_len * (self.micro_batch or 1)):
@@ -43,7 +43,7 @@ class TrainSpec(Spec):
             found.append(("batch_warmup_from", f"{self.batch_warmup_from} exceeds batch_tokens = {self.batch_tokens}"))
         if bool(self.batch_warmup_from) != bool(self.batch_warmup_tokens):
             found.append(("batch_warmup_tokens", "goes together with batch_warmup_from: set both or neither"))
-        return refuse_misfits(self, found)
+        return found
 
 
 class OptimSpec(Spec):
@@ -64,10 +64,10 @@ class OptimSpec(Spec):
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient."""
 
-    @model_validator(mode="after")
-    def _betas_fit(self) -> Self:
+    def misfits(self) -> list[Misfit]:
+        """Return betas that no average has."""
         bad = any(not 0 <= beta < 1 for beta in self.betas)
-        return refuse_misfits(self, [("betas", f"{list(self.betas)} must lie in [0, 1)")] if bad else [])
+        return [("betas", f"{list(self.betas)} must lie in [0, 1)")] if bad else []
 
 
 class RouterSpec(Spec):
