@@ -4,8 +4,9 @@
     ├── UsageError        exit 2   wrong usage, or a file the user can mend
     │   ├── InvalidFile            a file with problems, all of them listed at once
     │   └── DataError              text that cannot be read or used
-    └── ExpectedNo        exit 3   everything worked, and the answer is no
-        └── DamagedFile            a checkpoint or tensor file that fails its checks
+    ├── ExpectedNo        exit 3   everything worked, and the answer is no
+    │   └── DamagedFile            a checkpoint or tensor file that fails its checks
+    └── Interrupted       exit 130 or 143   stopped by Ctrl-C or SIGTERM, with everything saved
 
 Each message says what was found, why it cannot work, and what to do. The command line prints it without a
 traceback; any other exception is a defect of ours (exit 1, with a traceback).
@@ -39,6 +40,14 @@ class ExpectedNo(EveryflopError):
 
 class DamagedFile(ExpectedNo):
     """A checkpoint or tensor file does not hold what it should."""
+
+
+class Interrupted(EveryflopError):
+    """A signal asked the run to stop, and it did, in order."""
+
+    def __init__(self, signal_number: int, message: str):
+        self.exit_code = 128 + signal_number
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from everyflop.model.layers import Linear, RMSNorm, SwiGLU, at_least_fp32
 from everyflop.model.moe.balance import RouterStats
 from everyflop.model.moe.layer import MoE
 from everyflop.model.moe.noise import RoutingNoise
+from everyflop.model.moe.router import Router
 from everyflop.model.rope import rope_tables
 from everyflop.spec.model import ModelSpec
 
@@ -96,6 +97,17 @@ class CausalLM(nn.Module):
             MTPLayer(spec, spec.n_layers + j, len(moe_layers) + j) for j in range(spec.n_mtp_layers)
         )
 
+    @property
+    def trained_mtp(self) -> list[MTPLayer]:
+        """The MTP layers that the loss reaches: none when it weighs nothing."""
+        return list(self.mtp) if self.spec.mtp_loss_weight else []  # type: ignore[arg-type]
+
+    @property
+    def routers(self) -> list[Router]:
+        """The routers whose statistics `losses` returns, in that order."""
+        blocks = [*self.layers, *(layer.block for layer in self.trained_mtp)]
+        return [block.ffn.router for block in blocks if isinstance(block.ffn, MoE)]
+
     def forward(self, ids_BT: Tensor, cache: KVCache | None = None) -> Tensor:
         """Return logits (B, T, V), fp32 at least. With a cache, ids are the tokens that follow its content."""
         hidden_BTH, _, _ = self._hidden(ids_BT, None, None, cache)
@@ -108,7 +120,7 @@ class CausalLM(nn.Module):
         mask = torch.ones_like(ids_BT[:, 1:], dtype=torch.bool)
         sums = self.losses(ids_BT[:, :-1], ids_BT[:, 1:], mask)
         loss = sums.ce / sums.tokens
-        if self.mtp and self.spec.mtp_loss_weight:
+        if self.trained_mtp:
             loss = loss + self.spec.mtp_loss_weight * sums.mtp_ce / sums.mtp_tokens
         return loss
 
@@ -128,7 +140,7 @@ class CausalLM(nn.Module):
         hidden_BTH, context, stats = self._hidden(inputs_BT, documents_BT, noise, None)
         ce = cross_entropy_sum(self.logits(hidden_BTH), targets_BT, mask_BT)
         mtp_ce, mtp_tokens = ce.new_zeros(()), mask_BT.new_zeros((), dtype=torch.int64)
-        for layer in self.mtp:
+        for layer in self.trained_mtp:
             y_BTH, found = layer(self._embed(targets_BT), hidden_BTH, context, noise)
             stats.append(found)
             ahead_BT = mask_BT[:, 1:] & mask_BT[:, :-1]

@@ -1,0 +1,29 @@
+"""everyflop: pre-train Mixture-of-Experts language models at the lowest cost per token on the accelerators you can get.
+
+The names below are loaded when first used, so that `import everyflop` costs nothing and planning never needs torch.
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "read_run": "everyflop.spec.read",
+    "train": "everyflop.train.run",
+    "load_checkpoint": "everyflop.infer.load",
+    "load_hf": "everyflop.model.hf.load",
+    "save_hf": "everyflop.model.hf.save",
+}
+
+__all__ = ["__version__", "load_checkpoint", "load_hf", "read_run", "save_hf", "train"]  # noqa: F822
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"everyflop has no '{name}'; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

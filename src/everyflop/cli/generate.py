@@ -1,0 +1,49 @@
+"""`everyflop generate`: continue a text."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def generate(
+    path: Annotated[Path, typer.Argument(metavar="CKPT_OR_HF_DIR", help="A checkpoint, run or HF directory.")],
+    prompt: Annotated[str, typer.Option(help="The text to continue; empty starts a new document.")] = "",
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens to add at most.")] = 200,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 takes the likeliest token each time.")] = 0.0,
+    top_p: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Draw from the likeliest tokens that hold this much probability.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same text.")] = 0,
+) -> None:
+    """Continue a text with a trained model, as it is written.
+
+    everyflop generate runs/tiny --prompt "def main(" --max-tokens 100
+
+    everyflop generate some_hf_dir --prompt "Once" --temperature 0.8 --top-p 0.95 --seed 7
+    """
+    from everyflop.data.tokenizer import load_tokenizer
+    from everyflop.infer.generate import generate as generate_ids
+    from everyflop.infer.load import load_model, tokenizer_file
+
+    model = load_model(path)
+    tokenizer = load_tokenizer(tokenizer_file(path))
+    ids = [tokenizer.eot_id, *tokenizer.encode([prompt])[0].tolist()]
+    print(prompt, end="", flush=True)
+    drawn: list[int] = []
+    shown = ""
+    for chosen in generate_ids(
+        model,
+        ids,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        stop_id=tokenizer.eot_id,
+    ):
+        drawn.append(chosen)
+        text = tokenizer.decode([drawn])[0]
+        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # half of a character: wait for the rest
+            print(text[len(shown) :], end="", flush=True)
+            shown = text
+    print(tokenizer.decode([drawn])[0][len(shown) :])

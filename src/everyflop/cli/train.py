@@ -1,0 +1,100 @@
+"""`everyflop train`: train a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from everyflop.spec.run import RunSpec
+
+
+def train(
+    run_file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="What to train; `everyflop init` writes one.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[section.key=value]...", help="Such as train.tokens=2M optim.lr=1e-3")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest good checkpoint.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Take the next free name when the run exists.")] = False,
+    allow_change: Annotated[
+        bool, typer.Option("--allow-change", help="Resume although settings that affect the weights changed.")
+    ] = False,
+) -> None:
+    """Train a model: prepare the data, train, validate, write a summary.
+
+    everyflop train recipes/tiny_cpu.toml
+
+    everyflop train run.toml run.name=faster optim.lr=3e-3
+
+    everyflop train run.toml --resume
+    """
+    from everyflop.base.errors import Interrupted, UsageError
+    from everyflop.spec.read import read_run
+
+    if new and resume:
+        raise UsageError("--new starts another run and --resume continues one: choose one of them.")
+    run = read_run(run_file, overrides or ())
+
+    from everyflop.train.run import train as train_run
+    from everyflop.train.run_dir import next_free_name
+
+    if new:
+        run = next_free_name(run)
+    try:
+        summary = train_run(run, resume=resume, allow_change=allow_change)
+    except Interrupted as stopped:
+        again = " ".join(["everyflop train", str(run_file), *(overrides or ()), f"run.name={run.run.name}", "--resume"])
+        raise Interrupted(stopped.exit_code - 128, f"{stopped}\nContinue with: {again}") from None
+    _print(run, summary)
+
+
+def _print(run: "RunSpec", summary: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from everyflop.base.units import money, short_count, short_time
+
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table("validation", "loss", "bits per byte", title=f"Trained {run.run.name}")
+    for name, result in summary["validation"].items():
+        table.add_row(name, f"{result['loss']:.3f}", f"{result['bits_per_byte']:.3f}")
+    for name, bits in _yardsticks(run, summary).items():
+        table.add_row(f"  {name}, for comparison", "", f"{bits:.3f}")
+    console.print(table)
+    price = " at the example price" if summary["example_price"] else ""
+    cost = "" if summary["cost"] is None else f", {money(summary['cost'], summary['currency'])}{price}"
+    console.print(
+        f"{short_count(summary['tokens'])} tokens in {short_time(summary['seconds'])}, "
+        f"{short_count(summary['tokens_per_s'])} tokens/s{cost}, {summary['peak_rss_gib']:.2f} GiB of memory at most\n"
+    )
+    console.print("[bold]A sample[/bold] (the prompt is from held-out text):")
+    console.print(summary["sample"]["prompt"], style="dim", end="", markup=False)
+    console.print(summary["sample"]["text"], markup=False)
+    console.print(
+        f"\nrun directory  {run.dir}\nloss curve     {run.dir / 'loss.png'}\nreport         {run.dir / 'report.html'}\n"
+        f"checkpoint     {summary['checkpoint']}\n\n[bold]Try next[/bold]\n"
+        f'  everyflop generate {run.dir} --prompt "import os" --temperature 0.7\n'
+        f"  everyflop checkpoint list {run.dir}\n"
+        f"  everyflop export {run.dir} {run.dir / 'hf'}"
+    )
+
+
+def _yardsticks(run: "RunSpec", summary: dict[str, Any]) -> dict[str, float]:
+    """Return what general methods make of the first validation set; nothing where the text is too large for them."""
+    from pathlib import Path
+
+    from everyflop.base.files import write_json
+    from everyflop.data.prepared import open_prepared
+    from everyflop.evals.yardsticks import yardsticks
+
+    most_bytes = 50_000_000
+    prepared = open_prepared(Path(summary["data"]))
+    windows = next(iter(prepared.validation.values()))
+    consumed_bytes = summary["tokens"] * prepared.windows.text_bytes / prepared.windows.n_tokens
+    if max(windows.text_bytes, consumed_bytes) > most_bytes:
+        return {}
+    text = "".join(windows.texts(prepared.tokenizer)).encode()
+    stream = prepared.train(run.run.seed)
+    results = yardsticks(text, stream.consumed_text(summary["samples"]))
+    write_json(run.dir / "yardsticks.json", {"schema": 1, "bits_per_byte": results})
+    return results

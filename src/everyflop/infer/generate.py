@@ -1,0 +1,66 @@
+"""Continue a text, one token at a time, with cached keys and values.
+
+Shapes: T prompt tokens, V vocabulary.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from everyflop.base.errors import UsageError
+from everyflop.model.cache import KVCache
+from everyflop.model.transformer import CausalLM
+
+
+@torch.no_grad()
+def generate(
+    model: CausalLM,
+    prompt: Sequence[int],
+    *,
+    max_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    stop_id: int | None = None,
+) -> Iterator[int]:
+    """Yield up to max_tokens ids; ends early at stop_id, which is not yielded.
+
+    Temperature 0 is greedy. Else ids are drawn from the smallest set of the likeliest ones that holds top_p of the
+    probability. Same seed, same text. Raises UsageError for an empty prompt or one that leaves no room.
+    """
+    _check(model, prompt, max_tokens)
+    random = torch.Generator().manual_seed(seed)
+    device = model.embed.weight.device
+    cache = KVCache(len(prompt) + max_tokens)
+    ids = torch.tensor([list(prompt)], device=device)
+    for _ in range(max_tokens):
+        logits_V = model(ids, cache)[0, -1]
+        chosen = int(logits_V.argmax()) if temperature == 0 else draw(logits_V, temperature, top_p, random)
+        if chosen == stop_id:
+            return
+        yield chosen
+        ids = torch.tensor([[chosen]], device=device)
+
+
+def draw(logits_V: Tensor, temperature: float, top_p: float, random: torch.Generator) -> int:
+    """Sample one id on the CPU, so that every device draws the same from the same logits."""
+    probabilities_V = (logits_V.double().cpu() / temperature).softmax(-1)
+    sorted_V, order_V = probabilities_V.sort(descending=True, stable=True)
+    before_V = sorted_V.cumsum(0) - sorted_V
+    sorted_V = sorted_V.masked_fill(before_V >= top_p, 0.0)
+    return int(order_V[torch.multinomial(sorted_V, 1, generator=random)])
+
+
+def _check(model: CausalLM, prompt: Sequence[int], max_tokens: int) -> None:
+    if not prompt:
+        raise UsageError("the prompt has no tokens. Give at least one, such as the end-of-text token.")
+    if bad := [i for i in prompt if not 0 <= i < model.spec.vocab_size]:
+        raise UsageError(
+            f"token {bad[0]} is not in the model's vocabulary of {model.spec.vocab_size}: wrong tokenizer?"
+        )
+    if len(prompt) + max_tokens > model.spec.max_positions:
+        raise UsageError(
+            f"{len(prompt)} prompt tokens and {max_tokens} new ones exceed the model's "
+            f"{model.spec.max_positions} positions. Shorten the prompt or lower --max-tokens."
+        )

@@ -1,0 +1,25 @@
+"""Decide whether a step's gradients may be applied."""
+
+import math
+
+from everyflop.base.errors import ExpectedNo
+
+MOST_SKIPPED_IN_A_ROW = 5
+
+
+def fault(loss: float, grad_norm: float) -> str | None:
+    """Return why a step must be skipped, or None."""
+    if not math.isfinite(loss):
+        return f"loss is {loss}"
+    if not math.isfinite(grad_norm):
+        return f"gradient norm is {grad_norm}"
+    return None
+
+
+def refuse_divergence(skipped_in_a_row: int, cause: str) -> None:
+    """Raise ExpectedNo once several batches in a row were unusable: the weights are the cause then, not the data."""
+    if skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+        raise ExpectedNo(
+            f"{skipped_in_a_row} steps in a row had to be skipped ({cause}), so the run has diverged. "
+            "The last checkpoint is from before. Lower optim.lr or optim.clip, and start again from it."
+        )

@@ -1,0 +1,173 @@
+"""The training loop. The order of a step is the order of the lines.
+
+next batch > forward and backward > judge > apply, or skip and put on the ledger > record, charge > (due?) validate,
+save
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from everyflop.base.errors import Interrupted
+from everyflop.base.progress import OpenProgress
+from everyflop.data.prepared import Prepared
+from everyflop.data.stream import TrainStream
+from everyflop.model.moe.balance import max_violation, update_bias
+from everyflop.optim.batch import batch_tokens_at
+from everyflop.optim.schedules import lr_at
+from everyflop.train.display import Display
+from everyflop.train.judge import fault, refuse_divergence
+from everyflop.train.meter import Meter
+from everyflop.train.run_dir import RunDir
+from everyflop.train.session import Session, save_session
+from everyflop.train.step import StepSums, micro_batches
+from everyflop.train.stop import StopRequest
+from everyflop.train.telemetry import Telemetry
+from everyflop.train.validate import Validation, validate
+
+
+@dataclass(slots=True)
+class Loop:
+    """One run's session with everything that watches it."""
+
+    session: Session
+    stream: TrainStream
+    prepared: Prepared
+    run_dir: RunDir
+    telemetry: Telemetry
+    meter: Meter
+    display: Display
+    now_s: Callable[[], float] = time.monotonic
+
+    def run(self) -> None:
+        """Train until the run's tokens are used up. Raises Interrupted after saving, when a signal asked for it."""
+        run, progress = self.session.settled.run, self.session.progress
+        train = run.train
+        held_before_s, started_s = progress.seconds, self.now_s()
+        with StopRequest() as stop, self.display:
+            while progress.tokens + (batch_tokens := batch_tokens_at(progress.tokens, train)) <= train.tokens:
+                began_s = self.now_s()
+                record = self._step(batch_tokens)
+                progress.seconds = held_before_s + self.now_s() - started_s
+                self._record(record, batch_tokens, step_s=self.now_s() - began_s)
+                if _due(progress.step, train.validate_every_steps):
+                    self._validate_some()
+                if stop.signal is not None:
+                    self._save("stopped by a signal")
+                    break
+                if _due(progress.step, run.checkpoint.every_steps):
+                    self._save("due")
+            progress.seconds = held_before_s + self.now_s() - started_s
+        if stop.signal is not None:
+            raise Interrupted(stop.signal, f"Stopped after step {progress.step}; everything is saved.")
+        self._save("end of training")
+
+    def _step(self, batch_tokens: int) -> dict[str, float]:
+        """Do one optimizer step, or skip it; return its metrics."""
+        session, progress = self.session, self.session.progress
+        settled, run = session.settled, session.settled.run
+        n_samples = batch_tokens // run.train.seq_len
+        batches = list(micro_batches(self.stream.batch(progress.samples, n_samples), settled.micro_batch))
+
+        session.optimizer.zero_grad(set_to_none=True)
+        sums = session.step.forward_backward(batches, step=progress.step, logits=session.logits)
+        loss = (sums.ce / sums.tokens).item()
+        parameters = [p for group in session.optimizer.param_groups for p in group["params"]]
+        grad_norm = torch.nn.utils.clip_grad_norm_(parameters, run.optim.clip, foreach=True).item()
+
+        lr = lr_at(
+            progress.tokens,
+            batch_tokens=batch_tokens,
+            optim=run.optim,
+            peak_lr=settled.peak_lr,
+            total_tokens=run.train.tokens,
+        )
+        cause = fault(loss, grad_norm)
+        if cause is None:
+            self._apply(sums, lr)
+            progress.skipped_in_a_row = 0
+        else:
+            self._skip(n_samples, cause)
+        progress.step += 1
+        progress.tokens += batch_tokens
+        progress.samples += n_samples
+        return {"loss": loss, "grad_norm": grad_norm, "lr": lr, **_router_metrics(sums)}
+
+    def _apply(self, sums: StepSums, lr: float) -> None:
+        session = self.session
+        for group in session.optimizer.param_groups:
+            group["lr"] = lr
+        session.optimizer.step()
+        for router, stats in zip(session.model.routers, sums.routers, strict=True):
+            if router.spec.expert_bias:
+                update_bias(router.expert_bias, stats.counts_E, session.settled.run.router.bias_update)
+        session.logits.update(sums.routers, sums.positions)
+
+    def _skip(self, n_samples: int, cause: str) -> None:
+        progress = self.session.progress
+        entry = {"step": progress.step + 1, "first_sample": progress.samples, "samples": n_samples, "cause": cause}
+        progress.ledger.append(entry)
+        progress.skipped_in_a_row += 1
+        self.telemetry.event("skip", **entry)
+        refuse_divergence(progress.skipped_in_a_row, cause)
+
+    def _record(self, record: dict[str, float], batch_tokens: int, *, step_s: float) -> None:
+        progress = self.session.progress
+        tokens_per_s = batch_tokens / step_s
+        line = {
+            "step": progress.step,
+            "tokens": progress.tokens,
+            **record,
+            "tokens_per_s": tokens_per_s,
+            "step_s": step_s,
+            "mfu": self.meter.mfu(tokens_per_s),
+            "seconds": progress.seconds,
+            "cost": self.meter.cost(progress.seconds),
+            "island": "main",
+        }
+        self.telemetry.step(line)
+        self.display.step(line)
+
+    def _validate_some(self) -> None:
+        limit = self.session.settled.run.train.validate_windows
+        for name, windows in self.prepared.validation.items():
+            result = validate(self.session.model, windows, self.session.step.device, limit=limit)
+            facts = {"set": name, "loss": result.loss, "bits_per_byte": result.bits_per_byte}
+            self.telemetry.event(
+                "validation", step=self.session.progress.step, windows=min(limit, len(windows)), **facts
+            )
+            self.display.note(f"validation {name}: loss {result.loss:.3f}, {result.bits_per_byte:.3f} bits per byte")
+
+    def _save(self, why: str) -> Path:
+        path = save_session(self.session, self.run_dir, self.prepared)
+        self.telemetry.event("save", step=self.session.progress.step, path=str(path), why=why)
+        return path
+
+
+def validate_all(session: Session, prepared: Prepared, open_progress: OpenProgress) -> dict[str, Validation]:
+    """Measure the model on every window of every validation set."""
+    results = {}
+    for name, windows in prepared.validation.items():
+        with open_progress(f"Validating on {name}", total=len(windows), unit="windows") as bar:
+            results[name] = validate(session.model, windows, session.step.device, advance=bar.advance)
+    return results
+
+
+def _router_metrics(sums: StepSums) -> dict[str, float]:
+    """Return the mean over routers of balance loss, z-loss and worst overload, and the MTP loss if there is any."""
+    if not sums.routers:
+        return {}
+    n = len(sums.routers) * sums.positions
+    metrics = {
+        "balance_loss": sum(stats.balance.item() for stats in sums.routers) / n,
+        "router_z": sum(stats.z.item() for stats in sums.routers) / n,
+        "max_violation": max(max_violation(stats.counts_E).item() for stats in sums.routers),
+    }
+    return metrics | ({"mtp_loss": (sums.mtp_ce / sums.mtp_tokens).item()} if sums.mtp_tokens else {})
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

@@ -1,0 +1,97 @@
+"""The run directory: which one, whose it is now, and where its files are.
+
+runs/tiny/  run.toml metrics.jsonl events.jsonl tokenizer.json summary.json loss.png report.html
+            checkpoints/step-00000100/ tensorboard/
+"""
+
+import contextlib
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomli_w
+
+from everyflop.base.errors import UsageError
+from everyflop.base.files import locked, write_atomic
+from everyflop.spec.read import read_run
+from everyflop.spec.run import RunSpec
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """Paths inside one run directory."""
+
+    path: Path
+
+    @property
+    def run_file(self) -> Path:
+        """The settled run, as TOML."""
+        return self.path / "run.toml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line for each step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """One JSON line for everything else that happened."""
+        return self.path / "events.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of step folders."""
+        return self.path / "checkpoints"
+
+    @property
+    def summary(self) -> Path:
+        """Written when the run is done."""
+        return self.path / "summary.json"
+
+    def write_run(self, run: RunSpec) -> None:
+        """Keep the settled run."""
+        write_atomic(self.run_file, run_toml(run))
+
+    def read_run(self) -> RunSpec:
+        """Return the run as it was settled. Raises UsageError when a newer version of everyflop wrote it."""
+        schema = tomllib.loads(self.run_file.read_text()).get("schema", SCHEMA)
+        if schema > SCHEMA:
+            raise UsageError(
+                f"{self.run_file} has schema {schema}; this version reads up to {SCHEMA}: update everyflop."
+            )
+        return read_run(self.run_file, files=False)
+
+
+def run_toml(run: RunSpec) -> str:
+    """Return the run as the text of a run file."""
+    return tomli_w.dumps(run.to_tables())
+
+
+@contextlib.contextmanager
+def claim(run: RunSpec, *, resume: bool) -> Iterator[RunDir]:
+    """Create or reopen the run's directory and hold it while the block runs.
+
+    Raises UsageError when another process holds it, or when it has content and `resume` is False.
+    """
+    run_dir = RunDir(run.dir)
+    busy = f"the run '{run.run.name}' is in use by another process. Wait for it, or choose another run.name."
+    with locked(run_dir.path / ".lock", busy=busy):
+        if not resume and run_dir.run_file.exists():
+            state = "finished" if run_dir.summary.exists() else "unfinished"
+            raise UsageError(
+                f"{run_dir.path} holds a {state} run, which is never overwritten. "
+                "Add --resume to continue it, --new to take the next free name, or run.name=OTHER."
+            )
+        yield run_dir
+
+
+def next_free_name(run: RunSpec) -> RunSpec:
+    """Return the run under its own name, or the first of name-2, name-3 ... whose directory does not exist yet."""
+    base, number = run.run.name, 1
+    while run.dir.exists():
+        number += 1
+        run = run.model_copy(update={"run": run.run.model_copy(update={"name": f"{base}-{number}"})})
+    return run

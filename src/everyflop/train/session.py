@@ -1,0 +1,124 @@
+"""Everything one training process holds, how it is built, and how it goes to and from a checkpoint."""
+
+import platform
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import AdamW
+
+from everyflop.backend.device import DTYPES, Device
+from everyflop.base.errors import UsageError
+from everyflop.checkpoint import Checkpoint, save
+from everyflop.data.prepared import Prepared
+from everyflop.infer.load import read_weights
+from everyflop.kernels.grouped_mm import select
+from everyflop.model.build import build_model
+from everyflop.model.transformer import CausalLM
+from everyflop.optim.optimizer import build_optimizer, optimizer_steps, optimizer_tensors, restore_optimizer
+from everyflop.spec.model import ModelSpec
+from everyflop.train.run_dir import RunDir, run_toml
+from everyflop.train.settings import Settled
+from everyflop.train.state import Progress, RouterLogits
+from everyflop.train.step import LocalStep
+
+SCHEMA = 1
+
+
+@dataclass(slots=True)
+class Session:
+    """A run in memory."""
+
+    settled: Settled
+    model: CausalLM
+    optimizer: AdamW
+    step: LocalStep
+    logits: RouterLogits
+    progress: Progress
+    environment: dict[str, Any]
+
+
+def build_run_model(settled: Settled, device: Device) -> CausalLM:
+    """Return a run's model with its starting weights: seeded, or those of init_from."""
+    run, dtype = settled.run, DTYPES[settled.precision]
+    model = build_model(settled.model, seed=run.run.seed, device=device.torch, compute_dtype=dtype)
+    if run.init_from is not None:
+        weights = read_weights(Path(run.init_from))
+        _refuse_other_shape(settled.model, weights.spec, run.init_from)
+        model.load_state_dict(weights.tensors)
+    model.recompute = run.train.recompute == "layer"
+    if not model.trained_mtp:
+        model.mtp.requires_grad_(False)
+    return model
+
+
+def build_session(settled: Settled, model: CausalLM, device: Device) -> Session:
+    """Return a run that has not begun."""
+    run = settled.run
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    return Session(
+        settled=settled,
+        model=model,
+        optimizer=build_optimizer(trained, run.optim),
+        step=LocalStep(model, run.router, seed=run.run.seed, device=device.torch),
+        logits=RouterLogits.fresh(len(model.routers), device.torch),
+        progress=Progress(),
+        environment=environment(settled, device),
+    )
+
+
+def environment(settled: Settled, device: Device) -> dict[str, Any]:
+    """Return what decides bits besides the run file; recorded with each checkpoint and compared on resume."""
+    model = settled.model
+    choice = select(DTYPES[settled.precision], model.hidden, 2 * model.expert_width, model.expert_width)
+    return {
+        "torch": torch.__version__.partition("+")[0],
+        "device": device.type,
+        "instruction_set": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else platform.machine(),
+        "kernels": {choice.kernel: choice.implementation},
+    }
+
+
+def save_session(session: Session, run_dir: RunDir, prepared: Prepared) -> Path:
+    """Write a checkpoint of the run as it stands, and return its path."""
+    run, model = session.settled.run, session.settled.model
+    tensors = {f"model.{name}": tensor for name, tensor in session.model.state_dict().items()}
+    tensors |= optimizer_tensors(session.optimizer)
+    tensors |= {"router.logit_mean": session.logits.mean_L, "router.logit_square": session.logits.square_L}
+    state = {
+        "schema": SCHEMA,
+        "progress": asdict(session.progress),
+        "optimizer_steps": optimizer_steps(session.optimizer),
+        "data_fingerprint": prepared.fingerprint,
+        "environment": session.environment,
+    }
+    files = {
+        "model.json": model.model_dump_json(indent=2).encode(),
+        "run.toml": run_toml(run).encode(),
+        "tokenizer.json": prepared.tokenizer_path.read_bytes(),
+    }
+    folder, keep = run_dir.checkpoints, run.checkpoint.keep
+    return save(folder, session.progress.step, tensors=tensors, state=state, files=files, keep=keep)
+
+
+def restore_session(session: Session, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's weights, moments, statistics and counters into a fresh session. Raises DamagedFile."""
+    if checkpoint.state["schema"] > SCHEMA:
+        raise UsageError(f"{checkpoint.path} was written by a newer everyflop: update to continue it.")
+    targets = {f"model.{name}": tensor for name, tensor in session.model.state_dict().items()}
+    targets |= {"router.logit_mean": session.logits.mean_L, "router.logit_square": session.logits.square_L}
+    checkpoint.load_into(targets)
+    moments = checkpoint.load("exp_avg", device=session.step.device)
+    restore_optimizer(session.optimizer, moments, steps=checkpoint.state["optimizer_steps"])
+    session.progress = Progress(**checkpoint.state["progress"])
+
+
+def _refuse_other_shape(wanted: ModelSpec, found: ModelSpec, path: str) -> None:
+    training_only = {"init_std", "mtp_loss_weight", "max_positions"}
+    now, then = wanted.model_dump(exclude=training_only), found.model_dump(exclude=training_only)
+    if different := [f"{key} ({then[key]} there, {now[key]} here)" for key in now if now[key] != then[key]]:
+        raise UsageError(
+            f"model.init_from = '{path}' holds another model: {', '.join(different)}. "
+            "Leave the other [model] keys out to take the model from there."
+        )

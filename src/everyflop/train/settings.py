@@ -1,0 +1,100 @@
+"""Fill in what the user left open, once, so that a resume never decides again.
+
+The result is a run spec without "auto" and without open defaults; the run directory keeps it as run.toml.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from everyflop.accounting.laws import default_batch_tokens, default_lr
+from everyflop.backend.device import Device, Precision
+from everyflop.base.errors import UsageError
+from everyflop.spec.model import ModelSpec
+from everyflop.spec.run import RunSpec
+from everyflop.spec.train import TrainSpec
+
+LARGEST_DEFAULT_MICRO_BATCH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A run with nothing left open: `run` says all of it, the other fields repeat what used to be optional."""
+
+    run: RunSpec
+    model: ModelSpec
+    threads: int
+    batch_tokens: int
+    micro_batch: int
+    precision: Precision
+    peak_lr: float
+
+
+def settle(run: RunSpec, model: ModelSpec, device: Device) -> Settled:
+    """Decide threads, precision, batch, micro-batch and learning rate where the run leaves them open.
+
+    Raises UsageError if the run is too short for one step.
+    """
+    train = run.train
+    batch_tokens = train.batch_tokens or default_batch_tokens(model, train.tokens, train.seq_len)
+    if batch_tokens > train.tokens:
+        raise UsageError(
+            f"train.tokens = {train.tokens} is less than one batch of {batch_tokens} tokens. Train on more tokens, "
+            f"or lower train.seq_len = {train.seq_len}."
+        )
+    precision = device.best_precision if train.precision == "auto" else train.precision
+    micro_batch = train.micro_batch or _default_micro_batch(train, batch_tokens)
+    threads = run.run.threads or os.cpu_count() or 1
+    peak_lr = run.optim.lr or default_lr(model, train.tokens)
+    update = {"batch_tokens": batch_tokens, "micro_batch": micro_batch, "precision": precision}
+    full = run.model_copy(
+        update={
+            "model": model,
+            "run": run.run.model_copy(update={"threads": threads}),
+            "train": train.model_copy(update=update),
+            "optim": run.optim.model_copy(update={"lr": peak_lr}),
+        }
+    )
+    return Settled(full, model, threads, batch_tokens, micro_batch, precision, peak_lr)
+
+
+def _default_micro_batch(train: TrainSpec, batch_tokens: int) -> int:
+    """Return the largest number of sequences, up to a bound, that divides the first and the full batch."""
+    full, first = batch_tokens // train.seq_len, (train.batch_warmup_from or batch_tokens) // train.seq_len
+    sizes = range(min(LARGEST_DEFAULT_MICRO_BATCH, first), 0, -1)
+    return next(size for size in sizes if not full % size and not first % size)
+
+
+def keep_settled(run: RunSpec, earlier: RunSpec) -> RunSpec:
+    """Return the run with everything it leaves open taken from the same run as it was settled earlier."""
+    return run.model_copy(
+        update={
+            "model": run.model or earlier.model,
+            "run": _fill(run.run, earlier.run, "threads"),
+            "train": _fill(run.train, earlier.train, "batch_tokens", "micro_batch", "precision"),
+            "optim": _fill(run.optim, earlier.optim, "lr"),
+        }
+    )
+
+
+def _fill(section, earlier, *names: str):
+    open_names = [name for name in names if getattr(section, name) in (None, "auto")]
+    return section.model_copy(update={name: getattr(earlier, name) for name in open_names})
+
+
+NOT_NUMERIC = ("run.name", "run.out_dir", "data.prepared_dir", "train.validate_", "checkpoint.", "money.")
+"""Keys that may change on resume: they do not touch the weights."""
+
+
+def changed_numerics(run: RunSpec, earlier: RunSpec) -> dict[str, Any]:
+    """Return the settings that affect weights and differ: key -> [earlier, now]."""
+    before, now = _flat(earlier.to_tables()), _flat(run.to_tables())
+    keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    return {key: [before.get(key), now.get(key)] for key in keys if not key.startswith(NOT_NUMERIC)}
+
+
+def _flat(tables: dict, prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in tables.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

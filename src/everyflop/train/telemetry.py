@@ -1,0 +1,74 @@
+"""Write what happens: metrics (one line a step, each step once), events, and TensorBoard.
+
+The JSON lines are the truth. A tracker that fails is reported once as an event and then left alone.
+"""
+
+import datetime
+import json
+import math
+import time
+from contextlib import suppress
+from typing import Any
+
+from everyflop.base.files import append_line, read_lines, write_atomic
+from everyflop.train.run_dir import RunDir
+
+SCHEMA = 1
+
+
+class Telemetry:
+    """Appends to a run directory's files. `now_s` is wall-clock time, for the events' time stamps only."""
+
+    def __init__(self, run_dir: RunDir, now_s=time.time):
+        self.run_dir, self._now_s = run_dir, now_s
+        self._board: Any = None
+
+    def rewind(self, step: int) -> list[dict[str, Any]]:
+        """Drop metrics after `step`, which will be done again, and a torn last line; return what was dropped."""
+        lines = read_lines(self.run_dir.metrics)
+        kept = [line for line in lines if line["step"] <= step]
+        if self.run_dir.metrics.exists():
+            write_atomic(self.run_dir.metrics, "".join(_json_line(line) for line in kept))
+        return lines[len(kept) :]
+
+    def open_board(self, after_step: int) -> None:
+        """Start TensorBoard's writer; points after that step are replaced."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(self.run_dir.path / "tensorboard"), purge_step=after_step + 1)
+        except Exception as error:  # a tracker never stops a run, whatever is wrong with it
+            self.event("tracker_failed", tracker="tensorboard", cause=repr(error))
+
+    def step(self, record: dict[str, Any]) -> None:
+        """Append one step's metrics; numbers that are not finite become null."""
+        finite = {key: _finite(value) for key, value in record.items()}
+        append_line(self.run_dir.metrics, {"schema": SCHEMA, **finite})
+        if self._board is not None:
+            try:
+                for key, value in finite.items():
+                    if isinstance(value, int | float) and key not in ("step", "tokens"):
+                        self._board.add_scalar(f"train/{key}", value, record["step"])
+            except Exception as error:  # as above
+                self._board = None
+                self.event("tracker_failed", tracker="tensorboard", cause=repr(error))
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Append an event with its time."""
+        at = datetime.datetime.fromtimestamp(self._now_s(), datetime.UTC).isoformat(timespec="milliseconds")
+        facts = {key: _finite(value) for key, value in facts.items()}
+        append_line(self.run_dir.events, {"schema": SCHEMA, "time": at, "event": kind, **facts})
+
+    def close(self) -> None:
+        """Flush the tracker."""
+        if self._board is not None:
+            with suppress(Exception):  # as above
+                self._board.close()
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _json_line(record: dict[str, Any]) -> str:
+    return json.dumps(record) + "\n"
