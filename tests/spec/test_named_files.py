@@ -11,13 +11,14 @@ from everyflop.spec.named_files import missing_files
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "er").mkdir(parents=True)
     (tmp_path / "deep" / "a.txt").touch()
+    (tmp_path / "deep" / "er" / "b.txt").touch()
     (tmp_path / "odd[1].txt").touch()
 
 
 @pytest.mark.parametrize(
-    "path", ["deep", "deep/a.txt", "deep/*.txt", "**/a.txt", "python-stdlib", "odd[1].txt", "./deep/../deep"]
+    "path", ["deep", "deep/a.txt", "deep/*.txt", "**/b.txt", "python-stdlib", "odd[1].txt", "./deep/../deep"]
 )
 def test_files_folders_patterns_and_the_built_in_corpus_are_there(path: str):
     assert missing_files({"data": {"sources": path}}) == []

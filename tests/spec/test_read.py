@@ -129,6 +129,10 @@ def test_a_missing_table_is_named_by_the_key_it_should_hold(run_file: Path):
     assert problems_with(run_file) == (Problem("train.tokens", "is missing", "add tokens to [train]"),)
 
 
+def test_reading_a_bad_file_leaves_nothing_behind_for_the_next():
+    assert parse_run({"model": {"preset": "ling-lite"}}) == parse_run({"model": {"preset": "ling-lite"}})
+
+
 @pytest.mark.parametrize("table", ["run", "model", "data", "train", "optim", "checkpoint", "money"])
 def test_a_table_that_is_none_is_one_problem(table: str):
     tables = {"model": {"preset": "ling-lite"}, "train": {"tokens": 1_000_000}, table: 3}
@@ -199,6 +203,12 @@ def test_a_wrong_type_in_a_table_does_not_hide_that_its_other_values_do_not_fit(
     change(run_file, "batch_tokens = 1024", "batch_tokens = 1000\nvalidate_windows = []")
 
     assert {p.key for p in problems_with(run_file)} == {"train.batch_tokens", "train.validate_windows"}
+
+
+def test_an_unknown_key_does_not_hide_a_misfit_of_the_key_of_the_same_name(run_file: Path):
+    change(run_file, "batch_tokens = 1024", "batch_tokens = 1000\n[optim]\nbatch_tokens = 5")
+
+    assert {p.key for p in problems_with(run_file)} == {"train.batch_tokens", "optim.batch_tokens"}
 
 
 def test_nothing_is_said_about_values_that_stand_in_for_wrong_ones(run_file: Path):
