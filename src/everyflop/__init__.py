@@ -10,16 +10,17 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "read_run": "everyflop.spec.read",
-    "train": "everyflop.train.run",
     "load_checkpoint": "everyflop.infer.load",
     "load_hf": "everyflop.model.hf.load",
     "save_hf": "everyflop.model.hf.save",
 }
 
-__all__ = ["__version__", "load_checkpoint", "load_hf", "read_run", "save_hf", "train"]  # noqa: F822
+__all__ = ["__version__", "load_checkpoint", "load_hf", "read_run", "save_hf", "train"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "train":
+        return importlib.import_module("everyflop.train")  # a package that can be called
     if name not in _HOMES:
         raise AttributeError(f"everyflop has no '{name}'; it has {', '.join(__all__)}")
     return getattr(importlib.import_module(_HOMES[name]), name)
