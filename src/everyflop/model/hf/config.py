@@ -17,6 +17,7 @@ from everyflop.model.families.common import FIXED, HARMLESS, HINTS, fill_in
 from everyflop.model.families.layout import Fields
 from everyflop.model.families.reader import REFUSED, ConfigReader
 from everyflop.model.hf.folder import has_mtp_tensors
+from everyflop.spec.base import KEEP_MISFITS
 from everyflop.spec.model import ModelSpec
 
 CONFIG_NAME = "config.json"
@@ -49,12 +50,7 @@ def parse_config(config: Mapping[str, Any], file: object = CONFIG_NAME, *, has_m
     for key, accepted in {**FIXED, **layout.fixed}.items():
         reader.expect(key, accepted, HINTS.get(key, ""))
     reader.refuse_the_rest(HARMLESS | layout.harmless)
-    spec = None
-    if REFUSED not in fields.values():
-        try:
-            spec = ModelSpec.model_validate(fields)
-        except ValidationError as error:
-            reader.problems += _misfits(error, layout)
+    spec = None if REFUSED in fields.values() else _spec(fields, layout, reader.problems)
     if spec is None or reader.problems:
         raise InvalidFile(file, reader.problems)
     return spec
@@ -110,18 +106,17 @@ def _layout_of(config: Mapping[str, Any], file: object) -> Layout:
     return BY_ARCHITECTURE[names[0]]
 
 
-def _misfits(error: ValidationError, layout: Layout) -> list[Problem]:
-    """Name the keys behind what ModelSpec refuses."""
-    problems = []
-    for detail in error.errors():
-        if detail["type"] == "misfit":
-            misfits = detail.get("ctx", {})["misfits"]
-            problems += [Problem(layout.key_of(name), found) for name, found in misfits]
-        else:
+def _spec(fields: Fields, layout: Layout, problems: list[Problem]) -> ModelSpec | None:
+    """Return the spec; where ModelSpec refuses values, note the config.json keys behind them."""
+    try:
+        spec = ModelSpec.model_validate(fields, context=KEEP_MISFITS)
+    except ValidationError as error:
+        for detail in error.errors():
             first, *rest = map(str, detail["loc"])
-            key = ".".join([layout.key_of(first), *rest])
-            problems.append(Problem(key, f"is {detail['input']!r}: {detail['msg']}"))
-    return problems
+            problems.append(Problem(".".join([layout.key_of(first), *rest]), f"{detail['msg']}: {detail['input']!r}"))
+        return None
+    problems += [Problem(layout.key_of(name), found) for name, found in spec.misfits()]
+    return spec
 
 
 def _fresh(spec: ModelSpec, base: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -35,7 +36,7 @@ def load_hf(path: str | Path, dtype: torch.dtype | None = None) -> CausalLM:
     tensors = _load(folder, model, stored, dtype)
     model.load_state_dict(tensors, assign=True)
     if dtype is None:
-        remember(model, Source.of(config, stored, frozenset(stored) & frozenset(copies(spec))))
+        remember(model, source_of_folder(spec, config, stored))
     else:
         vars(model)["hf_config"] = config
     return model
@@ -48,6 +49,12 @@ def load_tensors(path: str | Path, spec: ModelSpec, dtype: torch.dtype | None = 
     """
     folder = Path(path)
     return _load(folder, empty_model(spec), list_tensors(folder), dtype)
+
+
+def source_of_folder(spec: ModelSpec, config: dict[str, Any], stored: Mapping[str, Stored]) -> Source:
+    """Return what to remember of a folder whose tensors list_tensors returned."""
+    weights = {name: tensor for name, tensor in stored.items() if not IGNORED.fullmatch(name)}
+    return Source.of(config, weights, frozenset(weights) & frozenset(copies(spec)))
 
 
 def empty_model(spec: ModelSpec) -> CausalLM:
