@@ -130,7 +130,16 @@ def test_a_missing_table_is_named_by_the_key_it_should_hold(run_file: Path):
 
 
 def test_reading_a_bad_file_leaves_nothing_behind_for_the_next():
-    assert parse_run({"model": {"preset": "ling-lite"}}) == parse_run({"model": {"preset": "ling-lite"}})
+    for _ in range(2):
+        _, problems = parse_run({"model": {"preset": "ling-lite"}})
+
+        assert [problem.key for problem in problems] == ["train.tokens"]
+
+
+def test_a_count_that_cannot_be_read_comes_with_examples():
+    _, (problem,) = parse_run({"model": {"preset": "ling-lite"}, "train": {"tokens": "many"}})
+
+    assert problem.found == "'many' is not a count such as 250000, 1_000_000, 1.5M or 9T, found 'many'"
 
 
 @pytest.mark.parametrize("table", ["run", "model", "data", "train", "optim", "checkpoint", "money"])
