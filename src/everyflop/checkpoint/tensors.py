@@ -55,8 +55,10 @@ def read_headers(folder: Path) -> dict[str, TensorInfo]:
 
     Raises DamagedFile when a file is cut short or has no readable header.
     """
-    with _plain_errors():
+    try:
         stored = HuggingFaceStorageReader(str(folder)).read_metadata().storage_data or {}
+    except SafetensorError as error:
+        raise DamagedFile(f"a tensor file in {folder} cannot be read: {error}") from None
     return {
         index.fqn: TensorInfo(dtype_name(info.dtype), tuple(info.shape), Path(info.relative_path).name)
         for index, info in stored.items()
@@ -64,7 +66,11 @@ def read_headers(folder: Path) -> dict[str, TensorInfo]:
 
 
 def read_tensors(folder: Path, into: Mapping[str, Tensor]) -> None:
-    """Fill tensors in place from the files of a folder; names, dtypes and shapes must match those stored."""
+    """Fill tensors in place from the files of a folder; names, dtypes and shapes must match those stored.
+
+    Raises DamagedFile when a file cannot be read.
+    """
+    read_headers(folder)  # names the trouble with a header, which DCP would hide behind an assertion
     with _plain_errors():
         dcp.load(dict(into), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
 
@@ -72,7 +78,7 @@ def read_tensors(folder: Path, into: Mapping[str, Tensor]) -> None:
 def _file_numbers(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """Assign tensors to files 1, 2, ...: each kind (model, exp_avg, ...) in files of its own, none too large.
 
-    A reader of the weights alone then never opens the optimizer's files.
+    A reader of the weights alone then reads no more than the headers of the optimizer's files.
     """
     numbers: dict[str, int] = {}
     number, filled_bytes, previous_kind = 0, 0, None
@@ -105,10 +111,5 @@ def _plain_errors() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
             yield
-    except SafetensorError as error:
-        raise DamagedFile(f"a tensor file cannot be read: {error}") from error
     except CheckpointException as error:
-        cause = next(iter(error.failures.values()))[0]
-        if isinstance(cause, SafetensorError):
-            raise DamagedFile(f"a tensor file cannot be read: {cause}") from cause
-        raise cause from None
+        raise next(iter(error.failures.values()))[0] from None
