@@ -1,12 +1,9 @@
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from everyflop.base.errors import InvalidFile, Problem, UsageError
-from everyflop.spec.read import parse_run, read_run
+from everyflop.spec.read import read_run
 
 GOOD = """\
 [run]
@@ -127,29 +124,6 @@ def test_a_missing_table_is_named_by_the_key_it_should_hold(run_file: Path):
     run_file.write_text(GOOD[: GOOD.index("[train]")])
 
     assert problems_with(run_file) == (Problem("train.tokens", "is missing", "add tokens to [train]"),)
-
-
-def test_reading_a_bad_file_leaves_nothing_behind_for_the_next():
-    for _ in range(2):
-        _, problems = parse_run({"model": {"preset": "ling-lite"}})
-
-        assert [problem.key for problem in problems] == ["train.tokens"]
-
-
-def test_a_count_that_cannot_be_read_comes_with_examples():
-    _, (problem,) = parse_run({"model": {"preset": "ling-lite"}, "train": {"tokens": "many"}})
-
-    assert problem.found == "'many' is not a count such as 250000, 1_000_000, 1.5M or 9T, found 'many'"
-
-
-@pytest.mark.parametrize("table", ["run", "model", "data", "train", "optim", "checkpoint", "money"])
-def test_a_table_that_is_none_is_one_problem(table: str):
-    tables = {"model": {"preset": "ling-lite"}, "train": {"tokens": 1_000_000}, table: 3}
-
-    run, problems = parse_run(tables)
-
-    assert run is None
-    assert [problem.key for problem in problems] == [table]
 
 
 @pytest.mark.parametrize(
@@ -359,65 +333,3 @@ def test_a_run_directory_is_read_without_its_files(run_file: Path):
     change(run_file, "[train]", "[data]\nsources = 'gone'\n[train]")
 
     assert read_run(run_file, files=False).data.sources[0].path == "gone"
-
-
-# --- whatever the mistakes ---
-
-MISTAKES: dict[str, tuple[str, Any]] = {
-    "run.nam": ("run", {"nam": "x"}),
-    "run.seed": ("run", {"seed": "one"}),
-    "model.hidden": ("model", {"hidden": []}),
-    "model.n_heads": ("model", {"n_kv_heads": 3}),
-    "model.experts_per_token": ("model", {"experts_per_token": 9}),
-    "train.batch_tokens": ("train", {"batch_tokens": 1000}),
-    "train.batch_warmup_tokens": ("train", {"batch_warmup_from": 512}),
-    "optim.betas": ("optim", {"betas": [2, 0]}),
-    "optim.lr": ("optim", {"lr": 5}),
-    "data.validation": ("data", {"validation": [{"name": "a", "sources": "python-stdlib"}] * 2}),
-    "money.price_per_device_hour": ("money", {"price_per_device_hour": -1}),
-    "checkpoint": ("checkpoint", 3),
-}
-
-
-@given(st.sets(st.sampled_from(sorted(MISTAKES)), min_size=1))
-def test_any_set_of_mistakes_is_reported_completely_and_nothing_else(keys: set[str]):
-    tables: dict[str, Any] = {
-        "run": {"name": "tiny"},
-        "model": {
-            "family": "ling-v2",
-            "hidden": 64,
-            "n_layers": 2,
-            "n_heads": 4,
-            "n_kv_heads": 2,
-            "head_dim": 16,
-            "n_experts": 8,
-            "experts_per_token": 2,
-            "expert_width": 32,
-        },
-        "train": {"tokens": "1M", "seq_len": 128},
-    }
-    for key in keys:
-        table, change = MISTAKES[key]
-        tables[table] = tables.get(table, {}) | change if isinstance(change, dict) else change
-
-    run, problems = parse_run(tables)
-
-    assert run is None
-    assert {problem.key for problem in problems} == keys
-
-
-TABLES = ["run", "model", "data", "train", "optim", "router", "checkpoint", "money", "init_from", "other"]
-KEYS = ["name", "tokens", "sources", "validation", "path", "tokenizer", "yarn", "factor", "betas", "dense_layers"]
-junk = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "x", "*", "1M", "train", "\0"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
-    max_leaves=12,
-)
-
-
-@settings(max_examples=200)
-@given(st.dictionaries(st.sampled_from(TABLES), junk))
-def test_no_junk_makes_reading_crash_or_hang(tables: dict[str, Any]):
-    run, problems = parse_run(tables)
-
-    assert (run is None) == bool(problems)
