@@ -4,14 +4,14 @@ import signal
 import sys
 from types import FrameType
 
-import click
 import typer
-from everyflop.cli.export import export
-from everyflop.cli.import_hf import import_hf
+from typer.exceptions import TyperException
 
 from everyflop.base.errors import EveryflopError, Interrupted
 from everyflop.cli import checkpoint, data
+from everyflop.cli.export import export
 from everyflop.cli.generate import generate
+from everyflop.cli.import_hf import import_hf
 from everyflop.cli.init import init
 from everyflop.cli.train import train
 
@@ -40,10 +40,11 @@ def main() -> None:
     except EveryflopError as error:
         print(f"everyflop: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
+    except TyperException as error:
+        if message := error.format_message():  # without any argument, the help is out already
+            print(f"everyflop: {message}\nTry 'everyflop --help', or --help after a command.", file=sys.stderr)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("everyflop: stopped by Ctrl-C; whatever was saved is intact.", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
 
