@@ -1,0 +1,53 @@
+# Two commands do everything on a fresh machine: `make train` trains the tiny recipe, `make test` passes the tests.
+# Both create .venv and install the tested versions into it first.
+#
+#   make train PIP_ARGS="--extra-index-url URL"    options for pip, such as where a smaller build of torch lies
+#   make test PYTHON=python3.12                    another Python; 3.11 is the tested one
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP_ARGS ?=
+RECIPE ?= recipes/tiny_cpu.toml
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --disable-pip-version-check $(PIP_ARGS)
+BENCHES := $(filter-out bench/check_docs.py,$(wildcard bench/*.py))
+
+.PHONY: install train test test-full check bench docs $(BENCHES)
+
+install: $(VENV)/.dev-installed
+
+# A stamp is newer than what it was made from, so a second `make` installs nothing.
+$(VENV)/.train-installed: requirements/train.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements/train.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.dev-installed: requirements/dev.txt $(VENV)/.train-installed
+	$(PIP) -r requirements/dev.txt
+	touch $@
+
+train: $(VENV)/.train-installed
+	$(VENV)/bin/everyflop train $(RECIPE) --new
+
+test: check
+	$(RUN) -m pytest
+
+test-full: install
+	$(RUN) -m pytest -m full $(PYTEST_ARGS)
+
+check: install
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(VENV)/bin/basedpyright
+	$(VENV)/bin/lint-imports
+
+# Each script prints one JSON line; results are appended, never edited.
+bench: $(BENCHES)
+
+$(BENCHES): install
+	$(RUN) $@ | tee -a bench/results/$(basename $(notdir $@)).jsonl
+
+docs: install
+	$(RUN) bench/check_docs.py
