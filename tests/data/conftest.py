@@ -3,9 +3,17 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+from everyflop.base.progress import quiet
+from everyflop.data.hashes import FileHashes
+from everyflop.data.sources import Source, find_sources
 from everyflop.data.tokenizer import Tokenizer, train_tokenizer
+from everyflop.spec.data import SourceSpec
 from everyflop.spec.run import RunSpec
+
+settings.register_profile("no_clock", deadline=None)  # a busy machine is no failure
+settings.load_profile("no_clock")
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "while", "seven", "wizards", "vex", "sphinx"]
 
@@ -23,6 +31,17 @@ def stories() -> list[str]:
 @pytest.fixture(scope="session")
 def tokenizer(stories) -> Tokenizer:
     return train_tokenizer(stories, vocab_size=300)
+
+
+@pytest.fixture
+def find(tmp_path):
+    """Find the sources at these paths."""
+
+    def find_them(*paths, **fields) -> list[Source]:
+        specs = [SourceSpec(path=str(path), **fields) for path in paths]
+        return find_sources(specs, hashes=FileHashes(tmp_path / "hashes.json"), progress=quiet)
+
+    return find_them
 
 
 @pytest.fixture

@@ -276,6 +276,7 @@ def test_a_huge_vocabulary_is_stored_in_four_bytes(make_run, tmp_path, folder_of
     assert prepared.windows.shards[0].tokens_N.dtype == np.int32
 
 
+@pytest.mark.full
 def test_the_standard_library_is_prepared_by_module(make_run):
     prepared = prepare(make_run(vocab_size=1000))
     held_out = prepared.manifest["held_out_groups"]["python-stdlib"]

@@ -3,20 +3,15 @@ import hashlib
 import pytest
 
 from everyflop.base.errors import DataError
-from everyflop.base.progress import quiet
-from everyflop.data.sources import find_sources, shard_name, source_name
+from everyflop.data.sources import shard_name, source_name
 from everyflop.spec.data import SourceSpec
-
-
-def find(*paths, **fields):
-    return find_sources([SourceSpec(path=str(path), **fields) for path in paths], progress=quiet)
 
 
 def names(source) -> list[str]:
     return [file.name for file in source.files]
 
 
-def test_a_file_is_found_and_hashed(tmp_path):
+def test_a_file_is_found_and_hashed(find, tmp_path):
     (tmp_path / "a.txt").write_bytes(b"hello")
     (source,) = find(tmp_path / "a.txt", licence="MIT")
 
@@ -25,7 +20,7 @@ def test_a_file_is_found_and_hashed(tmp_path):
     assert file.sha256 == hashlib.sha256(b"hello").hexdigest()
 
 
-def test_a_folder_gives_all_its_files_sorted_without_hidden_ones(tmp_path):
+def test_a_folder_gives_all_its_files_sorted_without_hidden_ones(find, tmp_path):
     for name in ("b/2.txt", "a.txt", ".hidden", ".git/config", "b/1.jsonl"):
         (tmp_path / "corpus" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "corpus" / name).touch()
@@ -34,7 +29,7 @@ def test_a_folder_gives_all_its_files_sorted_without_hidden_ones(tmp_path):
     assert names(source) == ["a.txt", "b/1.jsonl", "b/2.txt"]
 
 
-def test_a_pattern_gives_the_files_that_match(tmp_path):
+def test_a_pattern_gives_the_files_that_match(find, tmp_path):
     for name in ("a.txt", "b.txt", "c.md"):
         (tmp_path / name).touch()
     (source,) = find(tmp_path / "*.txt")
@@ -42,7 +37,7 @@ def test_a_pattern_gives_the_files_that_match(tmp_path):
     assert names(source) == ["a.txt", "b.txt"]
 
 
-def test_moving_a_corpus_changes_no_name_and_no_hash(tmp_path):
+def test_moving_a_corpus_changes_no_name_and_no_hash(find, tmp_path):
     found = []
     for place in ("here", "elsewhere"):
         (tmp_path / place / "corpus").mkdir(parents=True)
@@ -53,7 +48,7 @@ def test_moving_a_corpus_changes_no_name_and_no_hash(tmp_path):
     assert found[0] == found[1]
 
 
-def test_the_standard_library_is_a_source_with_modules_as_groups():
+def test_the_standard_library_is_a_source_with_modules_as_groups(find):
     (source,) = find("python-stdlib")
     groups = {file.name: file.group for file in source.files}
 
@@ -61,7 +56,7 @@ def test_the_standard_library_is_a_source_with_modules_as_groups():
     assert source.licence == "PSF-2.0"
 
 
-def test_all_missing_sources_are_named_at_once(tmp_path):
+def test_all_missing_sources_are_named_at_once(find, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError) as raised:
         find(tmp_path / "none.txt", tmp_path / "empty", tmp_path / "*.csv")
@@ -72,7 +67,7 @@ def test_all_missing_sources_are_named_at_once(tmp_path):
     assert "no file matches" in message
 
 
-def test_two_sources_of_one_name_are_refused(tmp_path):
+def test_two_sources_of_one_name_are_refused(find, tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "data.txt").touch()

@@ -12,7 +12,7 @@ from everyflop.data.stream import TrainStream
 from everyflop.data.windows import WindowSet
 
 EOT, SEQ_LEN = 0, 4
-quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +102,37 @@ def test_each_source_reads_every_window_once_an_epoch_while_mixed(stream_of):
 
 
 def test_epochs_come_in_different_orders(stream_of):
-    stream = stream_of([50], block=50)
+    stream = stream_of([50], block=1)  # a block of one window has one order only
 
     assert firsts(stream.batch(0, 50)) != firsts(stream.batch(50, 50))
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"phase": 1}])
-def test_another_seed_or_phase_gives_another_order(stream_of, other):
-    assert firsts(stream_of([50], block=50).batch(0, 50)) != firsts(stream_of([50], block=50, **other).batch(0, 50))
+def test_another_seed_or_phase_orders_windows_otherwise(stream_of, other):
+    assert firsts(stream_of([50], block=1).batch(0, 50)) != firsts(stream_of([50], block=1, **other).batch(0, 50))
+
+
+def order_of_sources(stream, first: int = 0) -> list[int]:
+    return [window // 100 - 1 for window in firsts(stream.batch(first, 32))]
+
+
+def test_blocks_mix_their_sources_in_different_orders(stream_of):
+    stream = stream_of([50, 50], block=32)
+
+    assert order_of_sources(stream) != order_of_sources(stream, first=32)
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"phase": 1}])
+def test_another_seed_or_phase_mixes_sources_otherwise(stream_of, other):
+    assert order_of_sources(stream_of([50, 50], block=32)) != order_of_sources(stream_of([50, 50], block=32, **other))
+
+
+def test_sources_of_equal_size_are_not_read_in_step(stream_of):
+    windows = stream_of([50, 50], block=2).window_indices(np.arange(100)).tolist()
+    orders = [[w for w in windows if w < 50], [w - 50 for w in windows if w >= 50]]
+
+    assert sorted(orders[0]) == sorted(orders[1])
+    assert orders[0] != orders[1]
 
 
 def test_epochs_are_counted_for_each_source(stream_of):

@@ -33,7 +33,7 @@ def windows_of(tmp_path):
 SHARDS = st.lists(
     st.lists(st.lists(st.integers(1, 299), min_size=1, max_size=12), min_size=1, max_size=8), min_size=1, max_size=3
 )
-any_shards = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+any_shards = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
 
 
 def test_a_worked_example(windows_of):

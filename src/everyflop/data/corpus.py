@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from everyflop.base.errors import DataError
 from everyflop.base.progress import Bar, OpenProgress
 from everyflop.data.documents import Document, read_documents, read_file
+from everyflop.data.hashes import FileHashes
 from everyflop.data.sources import Source, collected, find_sources, refuse
 from everyflop.data.split import is_held_out, place
 from everyflop.spec.data import DataSpec
@@ -126,13 +127,13 @@ class Corpus:
         )
 
 
-def find_corpus(data: DataSpec, *, progress: OpenProgress) -> Corpus:
+def find_corpus(data: DataSpec, *, hashes: FileHashes, progress: OpenProgress) -> Corpus:
     """Find the files of all sources. Raises DataError with everything missing."""
     problems: list[str] = []
     found: list[list[Source]] = []
     for where, specs in [("", data.sources), *((f"validation set '{v.name}': ", v.sources) for v in data.validation)]:
         with collected(problems, where=where):
-            found.append(find_sources(specs, progress=progress))
+            found.append(find_sources(specs, hashes=hashes, progress=progress))
     refuse(problems)
     names = [validation.name for validation in data.validation]
     return Corpus(found[0], dict(zip(names, found[1:], strict=True)), data.held_out_share)

@@ -15,6 +15,7 @@ from everyflop.base.errors import DataError
 from everyflop.base.files import in_turn, new_folder, sha256_file, write_json
 from everyflop.base.progress import Bar, OpenProgress, quiet
 from everyflop.data.corpus import Corpus, find_corpus
+from everyflop.data.hashes import FileHashes
 from everyflop.data.mixture import require_all_present
 from everyflop.data.prepared import SCHEMA, Prepared, open_prepared
 from everyflop.data.sources import Source, shard_name, source_name
@@ -37,7 +38,9 @@ def prepare(run: RunSpec, *, progress: OpenProgress = quiet) -> Prepared:
     _require_room(run, given.vocab_size if given else _trained_size(run))
     names, weights = zip(*((source_name(spec), spec.weight) for spec in run.data.sources), strict=True)
     require_all_present(names, weights, run.data.mixture_block)
-    corpus = find_corpus(run.data, progress=progress)
+    hashes = FileHashes(run.prepared_dir / "hashes.json")
+    corpus = find_corpus(run.data, hashes=hashes, progress=progress)
+    hashes.save()
     fingerprint = _fingerprint(run, corpus, given)
     folder = run.prepared_dir / fingerprint[:16]
     if not folder.exists():

@@ -3,13 +3,13 @@
 import contextlib
 import glob
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from everyflop.base.errors import DataError
-from everyflop.base.files import sha256_file
-from everyflop.base.progress import OpenProgress
+from everyflop.base.progress import Bar, OpenProgress
+from everyflop.data.hashes import FileHashes
 from everyflop.data.stdlib import module_of, near_duplicates, stdlib_files, stdlib_root
 from everyflop.spec.data import PYTHON_STDLIB, SourceSpec
 
@@ -48,7 +48,7 @@ def shard_name(source: str) -> str:
     return re.sub(r"[^\w.-]", "_", source).lstrip(".") or "_"
 
 
-def find_sources(specs: Sequence[SourceSpec], *, progress: OpenProgress) -> list[Source]:
+def find_sources(specs: Sequence[SourceSpec], *, hashes: FileHashes, progress: OpenProgress) -> list[Source]:
     """Return each source with its files and their hashes, in the order of the specs.
 
     Raises DataError that lists every missing or empty source and every name used twice.
@@ -65,7 +65,7 @@ def find_sources(specs: Sequence[SourceSpec], *, progress: OpenProgress) -> list
             found.append(_find_files(spec))
     refuse(problems)
     with progress("Checking files", total=sum(map(len, found)), unit="files") as bar:
-        return [_hashed(spec, files, bar.advance) for spec, files in zip(specs, found, strict=True)]
+        return [_hashed(spec, files, hashes, bar) for spec, files in zip(specs, found, strict=True)]
 
 
 @contextlib.contextmanager
@@ -105,7 +105,7 @@ def _is_hidden(relative: Path) -> bool:
     return any(part.startswith(".") for part in relative.parts)
 
 
-def _hashed(spec: SourceSpec, files: list[Path], advance: Callable[[], None]) -> Source:
+def _hashed(spec: SourceSpec, files: list[Path], hashes: FileHashes, bar: Bar) -> Source:
     is_stdlib = spec.path == PYTHON_STDLIB
     dropped = near_duplicates(files) if is_stdlib else set()
     root = stdlib_root() if is_stdlib else _common_folder(files)
@@ -114,8 +114,8 @@ def _hashed(spec: SourceSpec, files: list[Path], advance: Callable[[], None]) ->
         if path not in dropped:
             name = path.relative_to(root).as_posix()
             group = module_of(name) if is_stdlib else name
-            kept.append(SourceFile(path, name, group, path.stat().st_size, sha256_file(path)))
-        advance()
+            kept.append(SourceFile(path, name, group, path.stat().st_size, hashes.sha256(path)))
+        bar.advance()
     licence = "PSF-2.0" if is_stdlib and spec.licence == "unknown" else spec.licence
     return Source(source_name(spec), spec.text_key, licence, tuple(kept), len(dropped))
 
