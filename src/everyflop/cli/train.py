@@ -1,5 +1,6 @@
 """`everyflop train`: train a run."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,7 +44,8 @@ def train(
     try:
         summary = train_run(run, resume=resume, allow_change=allow_change)
     except Interrupted as stopped:
-        again = " ".join(["everyflop train", str(run_file), *(overrides or ()), f"run.name={run.run.name}", "--resume"])
+        name = [f"run.name={run.run.name}"] if new else []
+        again = shlex.join(["everyflop", "train", str(run_file), *(overrides or ()), *name, "--resume"])
         raise Interrupted(stopped.exit_code - 128, f"{stopped}\nContinue with: {again}") from None
     _print(run, summary)
 
@@ -72,23 +74,22 @@ def _print(run: "RunSpec", summary: dict[str, Any]) -> None:
     console.print(summary["sample"]["text"], markup=False)
     console.print(
         f"\nrun directory  {run.dir}\nloss curve     {run.dir / 'loss.png'}\nreport         {run.dir / 'report.html'}\n"
-        f"checkpoint     {summary['checkpoint']}\n\n[bold]Try next[/bold]\n"
+        f"checkpoint     {summary['checkpoint']}\n\nTry next\n"
         f'  everyflop generate {run.dir} --prompt "import os" --temperature 0.7\n'
         f"  everyflop checkpoint list {run.dir}\n"
-        f"  everyflop export {run.dir} {run.dir / 'hf'}"
+        f"  everyflop export {run.dir} {run.dir / 'hf'}",
+        markup=False,
     )
 
 
 def _yardsticks(run: "RunSpec", summary: dict[str, Any]) -> dict[str, float]:
     """Return what general methods make of the first validation set; nothing where the text is too large for them."""
-    from pathlib import Path
-
     from everyflop.base.files import write_json
     from everyflop.data.prepared import open_prepared
     from everyflop.evals.yardsticks import yardsticks
 
     most_bytes = 50_000_000
-    prepared = open_prepared(Path(summary["data"]))
+    prepared = open_prepared(summary["data"], run.data)
     windows = next(iter(prepared.validation.values()))
     consumed_bytes = summary["tokens"] * prepared.windows.text_bytes / prepared.windows.n_tokens
     if max(windows.text_bytes, consumed_bytes) > most_bytes:

@@ -48,22 +48,25 @@ class Loop:
         train = run.train
         held_before_s, started_s = progress.seconds, self.now_s()
         with StopRequest() as stop, self.display:
-            while progress.tokens + (batch_tokens := batch_tokens_at(progress.tokens, train)) <= train.tokens:
+            while stop.signal is None and (batch_tokens := self._next_batch_tokens()):
                 began_s = self.now_s()
                 record = self._step(batch_tokens)
                 progress.seconds = held_before_s + self.now_s() - started_s
                 self._record(record, batch_tokens, step_s=self.now_s() - began_s)
                 if _due(progress.step, train.validate_every_steps):
                     self._validate_some()
-                if stop.signal is not None:
-                    self._save("stopped by a signal")
-                    break
                 if _due(progress.step, run.checkpoint.every_steps):
                     self._save("due")
             progress.seconds = held_before_s + self.now_s() - started_s
+            self._save("end of training" if stop.signal is None else "stopped by a signal")
         if stop.signal is not None:
             raise Interrupted(stop.signal, f"Stopped after step {progress.step}; everything is saved.")
-        self._save("end of training")
+
+    def _next_batch_tokens(self) -> int:
+        """Return the tokens of the next step; 0 when the run's tokens are used up."""
+        train, done = self.session.settled.run.train, self.session.progress.tokens
+        batch_tokens = batch_tokens_at(done, train)
+        return batch_tokens if done + batch_tokens <= train.tokens else 0
 
     def _step(self, batch_tokens: int) -> dict[str, float]:
         """Do one optimizer step, or skip it; return its metrics."""

@@ -7,6 +7,7 @@ from typing import Any, TextIO
 import torch
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from everyflop.accounting.parameters import count_parameters
 from everyflop.backend.device import Device, detect, peak_rss_gib
@@ -30,15 +31,15 @@ SAMPLE_PROMPT_TOKENS, SAMPLE_TOKENS = 32, 160
 
 
 def train(
-    run: RunSpec, *, resume: bool = False, allow_change: bool = False, stream: TextIO = sys.stderr
+    run: RunSpec, *, resume: bool = False, allow_change: bool = False, stream: TextIO | None = None
 ) -> dict[str, Any]:
-    """Train a run and return its summary, the content of summary.json.
+    """Train a run and return its summary, the content of summary.json. Progress goes to `stream`, by default stderr.
 
     With `resume` the run goes on from its newest good checkpoint, bit for bit as if it had never stopped. A resume that
     would change what affects the weights raises UsageError unless `allow_change`, which is recorded as an event. Raises
     Interrupted after SIGINT or SIGTERM, with a checkpoint saved.
     """
-    device = detect()
+    device, stream = detect(), stream or sys.stderr
     with claim(run, resume=resume) as run_dir:
         telemetry = Telemetry(run_dir)
         start = find_start(run, run_dir, telemetry, device)
@@ -73,7 +74,7 @@ def _build(start: Start, device: Device, stream: TextIO, *, resume: bool) -> tup
         lines.append(("resumes", "nothing: there is no usable checkpoint, so the run starts from the beginning"))
     table = Table.grid(padding=(0, 2))
     for label, text in lines:
-        table.add_row(f"[bold]{label}", text)
+        table.add_row(f"[bold]{label}", Text(text))  # Text: a path such as data/[a-z]*.txt is no markup
     Console(file=stream, highlight=False).print(table)
     return session, measured
 

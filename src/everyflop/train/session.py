@@ -88,6 +88,7 @@ def save_session(session: Session, run_dir: RunDir, prepared: Prepared) -> Path:
     tensors |= {"router.logit_mean": session.logits.mean_L, "router.logit_square": session.logits.square_L}
     state = {
         "schema": SCHEMA,
+        "tokens": session.progress.tokens,  # for those who list and merge checkpoints
         "progress": asdict(session.progress),
         "optimizer_steps": optimizer_steps(session.optimizer),
         "data_fingerprint": prepared.fingerprint,
