@@ -14,6 +14,7 @@ from everyflop.base.errors import DataError
 from everyflop.base.files import in_turn
 from everyflop.data.prepare import prepare
 from everyflop.data.split import is_held_out
+from everyflop.data.tokenizer import train_tokenizer
 from everyflop.spec.model import ModelSpec
 from everyflop.spec.presets import preset_fields
 
@@ -57,6 +58,25 @@ def test_the_tokenizer_never_sees_held_out_text(make_run, tmp_path):
     assert prepared.manifest["held_out_groups"]["in"]
     assert "Ġtraining" in vocabulary
     assert "Ġvalidation" not in vocabulary
+
+
+def test_a_tokenizer_is_trained_on_a_sample_of_a_corpus_that_is_one_huge_file(make_run, tmp_path, stories, monkeypatch):
+    monkeypatch.setattr("everyflop.data.prepare.TOKENIZER_CHARS", 4000)
+    monkeypatch.setattr("everyflop.data.tokenise.PIECE_CHARS", 200)
+    seen: list[str] = []
+
+    def train(texts, *, vocab_size):
+        seen.extend(texts)
+        return train_tokenizer(seen, vocab_size=vocab_size)
+
+    monkeypatch.setattr("everyflop.data.prepare.train_tokenizer", train)
+    (tmp_path / "huge.txt").write_text("".join(f"{n} {text}" for n, text in enumerate(stories * 4)))
+    (tmp_path / "val.txt").write_text("validation")
+    sets = [{"name": "v", "sources": str(tmp_path / "val.txt")}]
+    prepared = prepare(make_run(sources=str(tmp_path / "huge.txt"), validation=sets))
+
+    assert 2000 < sum(map(len, seen)) < 8000  # of 75,000
+    assert prepared.vocab_size == 300
 
 
 def test_named_validation_sets_are_separate_and_nothing_else_is_held_out(make_run, tmp_path, stories):

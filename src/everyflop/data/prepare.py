@@ -19,14 +19,14 @@ from everyflop.data.hashes import FileHashes
 from everyflop.data.mixture import require_all_present
 from everyflop.data.prepared import SCHEMA, Prepared, open_prepared
 from everyflop.data.sources import Source, shard_name, source_name
-from everyflop.data.split import is_held_out
-from everyflop.data.tokenise import ShardCounts, write_shard
+from everyflop.data.split import place
+from everyflop.data.tokenise import ShardCounts, pieces, write_shard
 from everyflop.data.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from everyflop.data.windows import count_windows
 from everyflop.spec.run import DEFAULT_VOCAB_SIZE, RunSpec
 
 TOKENIZER_CHARS = 256_000_000
-"""Characters that a tokenizer is trained on at most; of a larger corpus a sample of documents about this large."""
+"""Characters that a tokenizer is trained on at most; of a larger corpus a sample about this large."""
 
 
 def prepare(run: RunSpec, *, progress: OpenProgress = quiet) -> Prepared:
@@ -127,8 +127,8 @@ def _train(corpus: Corpus, vocab_size: int, progress: OpenProgress) -> Tokenizer
         for source in corpus.train:
             for text in corpus.training_texts(source, Counter()):
                 bar.advance()
-                if is_held_out(text, share):  # the same hash, of the text: a sample that no order of files changes
-                    yield text
+                # Pieces, not documents: the corpus may be one huge file. By their hash: no order of files matters.
+                yield from (piece for piece, _ in pieces(text) if place(piece) < share)
 
     with progress("Training the tokenizer", total=n_documents, unit="documents") as bar:
         return train_tokenizer(texts(bar), vocab_size=vocab_size)
