@@ -10,7 +10,10 @@ import numpy as np
 
 
 def forward(config, tensors, ids, *, head_norm=None):
-    """Run one sequence. Returns logits (S, V), MTP logits (S, V) or None, and chosen experts by layer, a list of sets a token."""
+    """Run one sequence.
+
+    Returns logits (S, V), MTP logits (S, V) or None, and by MoE layer the set of experts that each token chose.
+    """
     chosen = {}
     embed = tensors["model.word_embeddings.weight"]
     h = np.stack([embed[i] for i in ids])
@@ -93,10 +96,7 @@ def attention(config, tensors, name, x):
 
 
 def rotate(config, x, d):
-    if "rotary_dim" in config:
-        r = config["rotary_dim"]
-    else:
-        r = int(d * config.get("partial_rotary_factor", 1.0))
+    r = config["rotary_dim"] if "rotary_dim" in config else int(d * config.get("partial_rotary_factor", 1.0))
     frequencies, scale = rope_frequencies(config, r)
     out = x.copy()
     for t in range(len(x)):

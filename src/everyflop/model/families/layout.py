@@ -35,11 +35,11 @@ class Key:
     def read(self, reader: ConfigReader) -> Any:
         """Return the field's value, or REFUSED."""
         value = reader.raw(self.name, *self.aliases)
-        if value is MISSING:
-            return reader.problem(self.name, "is missing") if self.default is Required else self.default
+        if value is MISSING and self.default is Required:
+            return reader.problem(self.name, "is missing")
         if value is None and self.null is not Required:
             return self.null
-        value = reader.typed(value, self.kind, self.name)
+        value = self.default if value is MISSING else reader.typed(value, self.kind, self.name)
         return value if self.values is None or value is REFUSED else self.values[value]
 
     def write(self, owner: object) -> Any:

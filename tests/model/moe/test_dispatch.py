@@ -1,0 +1,94 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from everyflop.model.moe.dispatch import LocalDispatch, count_tokens
+
+N_EXPERTS = 5
+
+
+@st.composite
+def ids(draw):
+    """Expert ids (T, K) with K distinct ones for each token; often leaves experts without a token."""
+    top_k = draw(st.integers(1, 3))
+    token = st.permutations(range(N_EXPERTS)).map(lambda order: order[:top_k])
+    return torch.tensor(draw(st.lists(token, min_size=1, max_size=8)))
+
+
+def numbered(n_tokens: int) -> torch.Tensor:
+    """One row for each token, with a value of its own in each place."""
+    return torch.arange(n_tokens * 3, dtype=torch.float64).view(n_tokens, 3)
+
+
+@given(ids())
+def test_rows_are_sorted_by_expert_and_then_by_token(ids_TK):
+    x_TD = numbered(len(ids_TK))
+
+    sent = LocalDispatch().dispatch(x_TD, ids_TK, N_EXPERTS)
+
+    expected = [x_TD[t].tolist() for e in range(N_EXPERTS) for t in range(len(ids_TK)) if e in ids_TK[t]]
+    assert sent.rows_SD.tolist() == expected
+
+
+@given(ids())
+def test_ends_say_where_each_expert_stops(ids_TK):
+    sent = LocalDispatch().dispatch(numbered(len(ids_TK)), ids_TK, N_EXPERTS)
+
+    flat = ids_TK.flatten().tolist()
+    assert sent.ends_E.dtype == torch.int32
+    assert sent.ends_E.tolist() == [sum(e <= last for e in flat) for last in range(N_EXPERTS)]
+
+
+@given(ids())
+def test_every_choice_knows_the_row_that_holds_it(ids_TK):
+    x_TD = numbered(len(ids_TK))
+
+    sent = LocalDispatch().dispatch(x_TD, ids_TK, N_EXPERTS)
+
+    rows_TKD = sent.rows_SD[sent.place_S].view(*ids_TK.shape, -1)
+    assert (rows_TKD == x_TD[:, None]).all()
+    assert sorted(sent.place_S.tolist()) == list(range(ids_TK.numel()))
+
+
+@given(ids())
+def test_combining_weighs_each_choice_by_its_own_weight(ids_TK):
+    T, K = ids_TK.shape
+    x_TD = numbered(T)
+    weights_TK = torch.arange(1, T * K + 1, dtype=torch.float64).view(T, K)
+    dispatch = LocalDispatch()
+    sent = dispatch.dispatch(x_TD, ids_TK, N_EXPERTS)
+    expert_S = ids_TK.flatten().sort(stable=True).values
+    y_SD = sent.rows_SD + 1000.0 * expert_S[:, None]  # an expert adds a thousand times its number
+
+    y_TD = dispatch.combine(y_SD, sent, weights_TK)
+
+    for t in range(T):
+        expected = sum(weights_TK[t, k] * (x_TD[t] + 1000.0 * ids_TK[t, k]) for k in range(K))
+        torch.testing.assert_close(y_TD[t], expected)
+
+
+def test_all_tokens_to_one_expert_drops_none():
+    x_TD, ids_TK = numbered(100), torch.full((100, 1), 3)
+    dispatch = LocalDispatch()
+
+    sent = dispatch.dispatch(x_TD, ids_TK, N_EXPERTS)
+
+    assert sent.ends_E.tolist() == [0, 0, 0, 100, 100]
+    assert torch.equal(dispatch.combine(sent.rows_SD, sent, torch.ones(100, 1, dtype=torch.float64)), x_TD)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_combined_rows_keep_their_type_whatever_the_weights_have(dtype):
+    dispatch, ids_TK = LocalDispatch(), torch.tensor([[0, 1], [1, 2]])
+    sent = dispatch.dispatch(numbered(2).to(dtype), ids_TK, N_EXPERTS)
+
+    assert dispatch.combine(sent.rows_SD, sent, torch.full((2, 2), 0.5)).dtype == dtype
+
+
+@given(ids())
+def test_counts_are_the_tokens_of_each_expert(ids_TK):
+    counts_E = count_tokens(ids_TK, N_EXPERTS)
+
+    assert counts_E.dtype == torch.int64
+    assert counts_E.tolist() == [ids_TK.flatten().tolist().count(e) for e in range(N_EXPERTS)]
