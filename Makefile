@@ -4,6 +4,9 @@
 #   make train PIP_ARGS="--extra-index-url URL"    options for pip, such as where a smaller build of torch lies
 #   make test PYTHON=python3.12                    another Python; 3.11 is the tested one
 
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_ARGS ?=
 RECIPE ?= recipes/tiny_cpu.toml
@@ -47,6 +50,7 @@ check: install
 bench: $(BENCHES)
 
 $(BENCHES): install
+	@mkdir -p bench/results
 	$(RUN) $@ | tee -a bench/results/$(basename $(notdir $@)).jsonl
 
 docs: install
