@@ -325,9 +325,8 @@ def test_a_written_config_reads_back_as_the_same_spec(name):
 def test_a_ling_2_config_written_from_scratch_has_all_that_other_programs_look_for():
     config = write_config(preset("ling-mini-2.0"), dtype="bfloat16")
 
-    expected = {key: value for key, value in LING_MINI_20.items() if key not in write_only | {"model_type"}}
+    expected = {key: value for key, value in LING_MINI_20.items() if key not in write_only}
     assert config.items() >= expected.items()
-    assert config["model_type"] == "bailing_moe_v2"
 
 
 write_only = {
@@ -341,6 +340,18 @@ write_only = {
     "output_dropout",
 }
 """Keys that say nothing about the numbers."""
+
+
+def test_a_config_written_from_scratch_names_no_token_that_the_vocabulary_may_lack():
+    config = write_config(preset("ling-lite"))
+
+    assert {config[f"{name}_token_id"] for name in ("bos", "eos", "pad")} == {None}
+
+
+def test_a_ling_1_config_written_from_scratch_has_no_dropout():
+    config = write_config(preset("ling-lite"))
+
+    assert {config[f"{name}_dropout"] for name in ("attention", "embedding", "output")} == {0.0}
 
 
 def test_token_ids_and_the_like_are_carried_into_a_config_of_another_shape():

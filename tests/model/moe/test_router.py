@@ -185,7 +185,7 @@ def test_the_bias_changes_no_weight_and_no_gradient_while_the_choice_stays():
 
 
 def test_the_bias_is_a_buffer_without_a_gradient():
-    route = router(4, [0.1] * 4)
+    route = router(4, [0.1] * 4, experts_per_token=2)
 
     assert [name for name, _ in route.named_parameters()] == ["weight"]
     assert not route.expert_bias.requires_grad

@@ -82,6 +82,9 @@ _ABOUT_THE_FILE = """
 _TOKEN_IDS = """
     bos_token_id eos_token_id pad_token_id sep_token_id cls_token_id unk_token_id decoder_start_token_id
 """
+NO_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+"""Written where nothing better is known: the ids that other programs assume can lie outside the vocabulary."""
+
 _HOW_A_PROGRAM_RUNS_IT = """
     use_cache pretraining_tp return_dict output_hidden_states output_attentions torchscript use_bfloat16 is_decoder
     tf_legacy_loss chunk_size_feed_forward tie_encoder_decoder cross_attention_hidden_size ep_size

@@ -60,7 +60,8 @@ LAYOUT = Layout(
     read_more=read_more,
     write_more=write_more,
     fixed={"use_sliding_window": (False,)},
-    constants={"hidden_act": "silu", "norm_softmax": False, "embedding_dropout": 0.0, "output_dropout": 0.0},
+    # The vendor's class assumes dropout where a config is silent.
+    constants={"hidden_act": "silu", "attention_dropout": 0.0, "embedding_dropout": 0.0, "output_dropout": 0.0},
     harmless=frozenset(
         {
             "embedding_dropout",

@@ -35,9 +35,7 @@ def write_more(spec: ModelSpec) -> dict[str, Any]:
 LAYOUT = Layout(
     family="ling-v2",
     architecture="BailingMoeV2ForCausalLM",
-    # Published files say "bailing_moe" here, the name of version 1. Programs that dispatch on model_type tell the two
-    # apart by this one.
-    model_type="bailing_moe_v2",
+    model_type="bailing_moe",  # as published: the name of version 1, so every program that reads those files takes it
     keys=(
         *sizes(norm_eps=1e-6, max_positions=32_768),
         HEAD_DIM,

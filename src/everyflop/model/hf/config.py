@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from everyflop.base.errors import InvalidFile, Problem, UsageError
 from everyflop.model.families import BY_ARCHITECTURE, BY_FAMILY, Layout
-from everyflop.model.families.common import FIXED, HARMLESS, HINTS, fill_in
+from everyflop.model.families.common import FIXED, HARMLESS, HINTS, NO_TOKENS, fill_in
 from everyflop.model.families.layout import Fields
 from everyflop.model.families.reader import REFUSED, ConfigReader
 from everyflop.model.hf.folder import has_mtp_tensors
@@ -124,10 +124,11 @@ def _fresh(spec: ModelSpec, base: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "architectures": [layout.architecture],
         "model_type": layout.model_type,
+        **NO_TOKENS,
+        **layout.constants,
         **{key: value for key, value in base.items() if key in HARMLESS - {"architectures", "model_type"}},
         **{key.name: key.write(spec) for key in layout.keys},
         **layout.write_more(spec),
-        **layout.constants,
     }
 
 
