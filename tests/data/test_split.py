@@ -8,6 +8,11 @@ def test_the_place_of_a_name_is_the_first_48_bits_of_its_sha256():
     assert place("json") == pytest.approx(0x02BD175F3297 / 2**48, abs=1e-12)
 
 
+def test_a_group_is_held_out_when_its_place_lies_below_the_share():
+    assert is_held_out("json", 0.012)  # its place is 0.0108
+    assert not is_held_out("json", 0.010)
+
+
 def test_about_the_share_asked_for_is_held_out():
     held_out = sum(is_held_out(f"file-{number}", 0.05) for number in range(10_000))
 

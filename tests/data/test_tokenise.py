@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from everyflop.data import tokenise
 from everyflop.data.shards import open_shard
 from everyflop.data.tokenise import pieces, write_shard
+from everyflop.data.tokenizer import train_tokenizer
 
 
 def whole(tokenizer, texts) -> list[int]:
@@ -28,9 +29,10 @@ def test_text_bytes_are_those_of_the_documents_in_utf_8(tmp_path, tokenizer):
     assert counts.text_bytes == 2 + 6 + 2
 
 
-def test_a_document_in_pieces_has_the_tokens_of_the_whole(tmp_path, tokenizer, monkeypatch):
-    monkeypatch.setattr(tokenise, "PIECE_CHARS", 40)
+def test_a_document_in_pieces_has_the_tokens_of_the_whole(tmp_path, monkeypatch):
     text = "def f(x):\n    return x  # the fox\n\n\n  \nclass A:\n\n    y = 12345\n" * 30
+    tokenizer = train_tokenizer([text], vocab_size=400)  # has a token for several line breaks, which a cut could split
+    monkeypatch.setattr(tokenise, "PIECE_CHARS", 40)
     write_shard(tmp_path / "a", [text, text], tokenizer, advance=lambda count: None)
 
     assert len(list(pieces(text))) > 20

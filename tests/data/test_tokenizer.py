@@ -78,12 +78,13 @@ def test_a_folder_stands_for_the_tokenizer_in_it(tmp_path, tokenizer, stories):
 
 @pytest.fixture
 def foreign(tmp_path, tokenizer):
-    """A tokenizer.json that calls its end of text </s>, marks nothing as special and has a gap in its ids."""
+    """A tokenizer.json that calls its end of text </s>, does not mark it as special, and has a gap before its id."""
     fields = json.loads(tokenizer.content)
     vocab = fields["model"]["vocab"]
     del vocab[END_OF_TEXT]
     vocab["</s>"] = 400
-    fields["added_tokens"] = []
+    flags = dict.fromkeys(("special", "single_word", "lstrip", "rstrip", "normalized"), False)
+    fields["added_tokens"] = [{"id": 400, "content": "</s>", **flags}]
     (tmp_path / "tokenizer.json").write_text(json.dumps(fields))
     return tmp_path
 

@@ -62,7 +62,7 @@ def _batches(texts: Iterable[str]) -> Iterator[list[tuple[str, bool]]]:
 
 
 def pieces(text: str) -> Iterator[tuple[str, bool]]:
-    """Cut a text into pieces of about PIECE_CHARS; yield each with whether it is the last.
+    """Cut a text into pieces of PIECE_CHARS up to twice that; yield each with whether it is the last.
 
     Cuts lie between a line break and a visible character where there is one within reach: the split pattern breaks
     there too, so pieces give the tokens of the whole.
@@ -70,7 +70,9 @@ def pieces(text: str) -> Iterator[tuple[str, bool]]:
     start = 0
     while len(text) - start > PIECE_CHARS:
         cut = _CUT.search(text, start + PIECE_CHARS, start + 2 * PIECE_CHARS)
-        end = cut.end() if cut else start + PIECE_CHARS
+        end = cut.end() if cut else start + 2 * PIECE_CHARS
+        if end >= len(text):
+            break
         yield text[start:end], False
         start = end
     yield text[start:], True
