@@ -2,6 +2,7 @@
 
 import os
 import resource
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,4 +81,5 @@ def matmul_flops_per_s(device: torch.device, dtype: torch.dtype, *, seconds: flo
 
 def peak_rss_gib() -> float:
     """Return the largest resident memory of this process so far, in GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB

@@ -48,7 +48,9 @@ def draw(logits_V: Tensor, temperature: float, top_p: float, random: torch.Gener
     probabilities_V = (logits_V.double().cpu() / temperature).softmax(-1)
     sorted_V, order_V = probabilities_V.sort(descending=True, stable=True)
     before_V = sorted_V.cumsum(0) - sorted_V
-    sorted_V = sorted_V.masked_fill(before_V >= top_p, 0.0)
+    left_out_V = before_V >= top_p
+    left_out_V[0] = False  # top_p = 0 still leaves the likeliest
+    sorted_V = sorted_V.masked_fill(left_out_V, 0.0)
     return int(order_V[torch.multinomial(sorted_V, 1, generator=random)])
 
 

@@ -47,7 +47,8 @@ def grouped_mm(x_SI: Tensor, w_EOI: Tensor, ends_E: Tensor) -> Tensor:
 
     Gradients equal those of `reference`; an expert without rows gets a zero gradient.
     """
-    return _rows_times_matrices(x_SI, w_EOI, ends_E, True)
+    # Torch's grouped matmul refuses the strides of some views, such as expanded rows.
+    return _rows_times_matrices(x_SI.contiguous(), w_EOI, ends_E, True)
 
 
 @torch.library.custom_op("everyflop::rows_times_matrices", mutates_args=())

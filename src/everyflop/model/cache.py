@@ -18,6 +18,8 @@ class KVCache:
     def extend(self, layer: int, k_BNTD: Tensor, v_BNTD: Tensor) -> tuple[Tensor, Tensor]:
         """Append one layer's new keys and values, and return all of that layer's so far."""
         end = self.length + k_BNTD.shape[2]
+        # A single token past the end would be dropped in silence: it broadcasts into an empty slice.
+        assert end <= self.capacity, f"{end} positions do not fit a cache of {self.capacity}"
         if layer not in self._layers:
             self._layers[layer] = (self._room(k_BNTD), self._room(v_BNTD))
         keys, values = self._layers[layer]

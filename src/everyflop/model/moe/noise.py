@@ -31,9 +31,11 @@ class RoutingNoise:
         T, E = logits_TE.shape
         positions = T // len(self.sample_numbers_B)
         share = min(self.step / self.warmup_steps, 1.0)
-        token_T = (_mix(self.sample_numbers_B)[:, None] + torch.arange(positions, device=logits_TE.device)).flatten()
         key = _mix(torch.tensor([self.seed, self.step, layer])).tolist()
-        hashed_TE = _mix(_mix(token_T + key[0])[:, None] + _mix(torch.arange(E, device=logits_TE.device) + key[1]))
+        # Each number is scrambled after the ones before it are in: swapping two of them gives other noise.
+        sample_B = _mix(self.sample_numbers_B + key[0])
+        token_T = (sample_B[:, None] + torch.arange(positions, device=logits_TE.device)).flatten()
+        hashed_TE = _mix(_mix(token_T)[:, None] + _mix(torch.arange(E, device=logits_TE.device) + key[1]))
         noise_TE = gaussian(_mix(hashed_TE + key[2])).to(logits_TE.dtype)
         return share * logits_TE + (1 - share) * (self.mean_L[layer] + self.std_L[layer] * noise_TE)
 
