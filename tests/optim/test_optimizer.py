@@ -52,18 +52,22 @@ def test_training_continues_bit_for_bit_through_a_checkpoint(tmp_path: Path):
     assert all_bits(resumed) == all_bits(straight)
 
 
-def test_a_step_is_adamw_as_its_paper_writes_it():
+def test_steps_are_adamw_as_its_paper_writes_it():
     model = nn.Linear(2, 1, bias=False)
-    before = model.weight.detach().double().numpy().copy()
+    weights = model.weight.detach().double().numpy().copy()
     optimizer = build_optimizer(model.named_parameters(), OptimSpec(weight_decay=0.1, betas=(0.9, 0.95), eps=1e-8))
-    gradient = np.array([[0.5, -2.0]])
-    model.weight.grad = torch.from_numpy(gradient).float()
     optimizer.param_groups[0]["lr"] = 0.01
-    optimizer.step()
 
-    # After one step the corrected moments are g and g squared, so the update is g / (|g| + eps).
-    expected = before - 0.01 * 0.1 * before - 0.01 * gradient / (np.abs(gradient) + 1e-8)
-    assert model.weight.detach().numpy() == pytest.approx(expected, abs=1e-6)
+    mean, square = np.zeros((1, 2)), np.zeros((1, 2))
+    for t, gradient in enumerate((np.array([[0.5, -2.0]]), np.array([[-3.0, 1.0]])), 1):
+        model.weight.grad = torch.from_numpy(gradient).float()
+        optimizer.step()
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.95 * square + 0.05 * gradient**2
+        update = (mean / (1 - 0.9**t)) / (np.sqrt(square / (1 - 0.95**t)) + 1e-8)
+        weights = weights - 0.01 * 0.1 * weights - 0.01 * update
+
+    assert model.weight.detach().numpy() == pytest.approx(weights, abs=1e-6)
 
 
 def test_moments_carry_their_parameters_names():
