@@ -1,0 +1,141 @@
+"""A run so small that all of it takes about a second, and two ways to start it: here, or in a process of its own."""
+
+import contextlib
+import copy
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+TABLES: dict[str, dict[str, Any]] = {
+    "run": {"name": "tiny", "threads": 1},
+    "model": {
+        "family": "ling-v2",
+        "hidden": 32,
+        "n_layers": 2,
+        "dense_layers": [0],
+        "dense_width": 64,
+        "n_heads": 2,
+        "n_kv_heads": 1,
+        "head_dim": 16,
+        "n_experts": 4,
+        "experts_per_token": 2,
+        "expert_width": 16,
+        "n_shared_experts": 1,
+        "max_positions": 64,
+    },
+    "data": {"vocab_size": 320, "held_out_share": 0.2},
+    "train": {"tokens": 3072, "seq_len": 32, "batch_tokens": 256, "micro_batch": 4, "precision": "fp32"},
+    "optim": {"lr": 1e-2},
+    "checkpoint": {"every_steps": 4, "keep": 2},
+}
+"""Twelve steps of eight windows, with checkpoints after steps 4, 8 and 12."""
+
+SENTENCE = "the quick brown fox jumps over lazy dog while seven wizards vex sphinx of black quartz judge my vow"
+
+LAUNCH = (
+    "import everyflop.train.first_screen as screen; screen.MEASURE_S = 0.0;"  # two seconds that no test needs
+    "from everyflop.cli.main import main; main()"
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def stories(tmp_path_factory) -> Path:
+    """A folder of 40 small texts."""
+    folder = tmp_path_factory.mktemp("stories")
+    rng = random.Random(1)
+    for number in range(40):
+        (folder / f"{number:02d}.txt").write_text(" ".join(rng.choices(SENTENCE.split(), k=150)) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_tables(stories, tmp_path_factory) -> Callable[..., dict[str, dict[str, Any]]]:
+    """Return the tiny run's tables with changes: tables(train={"tokens": 512}). A value of None takes the key out.
+
+    Prepared data is shared by all tests; runs go nowhere until run.out_dir says so.
+    """
+    prepared = tmp_path_factory.mktemp("prepared")
+
+    def tables(**changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        made = copy.deepcopy(TABLES)
+        made["data"] |= {"sources": str(stories), "prepared_dir": str(prepared)}
+        for table, fields in changes.items():
+            merged = {**made.get(table, {}), **fields}
+            made[table] = {key: value for key, value in merged.items() if value is not None}
+        return made
+
+    return tables
+
+
+@pytest.fixture(scope="session")
+def write_run_file(tiny_tables) -> Callable[..., Path]:
+    """Write a tiny run file into a folder, beside which the run will write: write_run_file(folder, train={...})."""
+
+    def write(folder: Path, **changes: dict[str, Any]) -> Path:
+        changes["run"] = {"out_dir": str(folder / "runs"), **changes.get("run", {})}
+        path = folder / "run.toml"
+        path.write_text(tomli_w.dumps(tiny_tables(**changes)))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def everyflop() -> Callable[..., Outcome]:
+    """Run an `everyflop` command in this process, through the same `main` as the installed one."""
+
+    def call(*arguments: object) -> Outcome:
+        from everyflop.cli.main import main
+
+        out, err = io.StringIO(), io.StringIO()
+        handler = signal.getsignal(signal.SIGTERM)
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            patch.setattr("sys.argv", ["everyflop", *map(str, arguments)])
+            patch.setattr("everyflop.train.first_screen.MEASURE_S", 0.0)
+            with pytest.raises(SystemExit) as leaving:
+                main()
+        signal.signal(signal.SIGTERM, handler)
+        code = leaving.value.code
+        return Outcome(code if isinstance(code, int) else int(code is not None), out.getvalue(), err.getvalue())
+
+    return call
+
+
+@pytest.fixture
+def start_everyflop() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start an `everyflop` command in a process of its own; it is killed if the test leaves it behind."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: object) -> subprocess.Popen[str]:
+        # Waiting threads sleep instead of spinning: other tests may need the cores. No bit of a result depends on it.
+        environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+        command = [sys.executable, "-c", LAUNCH, *map(str, arguments)]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,30 @@
+import math
+
+import pytest
+
+from everyflop.base.errors import ExpectedNo
+from everyflop.train.judge import MOST_SKIPPED_IN_A_ROW, fault, refuse_divergence
+
+
+@pytest.mark.parametrize(("loss", "grad_norm"), [(3.2, 1.0), (0.0, 0.0), (1e30, 1e30)])
+def test_finite_steps_are_applied_however_large(loss, grad_norm):
+    assert fault(loss, grad_norm) is None
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_is_a_fault(loss):
+    assert fault(loss, 1.0) == f"loss is {loss}"
+
+
+@pytest.mark.parametrize("norm", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_is_a_fault_although_the_loss_is(norm):
+    assert fault(2.0, norm) == f"gradient norm is {norm}"
+
+
+def test_a_few_skipped_steps_in_a_row_are_bad_luck():
+    refuse_divergence(MOST_SKIPPED_IN_A_ROW - 1, "loss is nan")
+
+
+def test_more_skipped_steps_in_a_row_are_divergence_with_cause_and_advice():
+    with pytest.raises(ExpectedNo, match=r"5 steps in a row .*\(loss is nan\).*Lower optim\.lr"):
+        refuse_divergence(MOST_SKIPPED_IN_A_ROW, "loss is nan")

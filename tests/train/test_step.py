@@ -1,0 +1,175 @@
+"""One step's gradients, in fp64, where another split of the batch changes the last bits only."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from everyflop.data.windows import WindowBatch
+from everyflop.model.build import build_model
+from everyflop.spec.train import RouterSpec
+from everyflop.train.state import RouterLogits
+from everyflop.train.step import LocalStep, micro_batches
+
+SEQUENCES, LENGTH = 6, 16
+BALANCE, Z, MTP = 0.05, 0.02, 0.3
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def batch() -> WindowBatch:
+    """Six windows: two padded by different amounts, one of two documents."""
+    ids_BT1 = np.random.default_rng(0).integers(0, 320, (SEQUENCES, LENGTH + 1))
+    mask_BT = np.ones((SEQUENCES, LENGTH), dtype=np.bool_)
+    mask_BT[1, 5:] = False
+    mask_BT[4, 11:] = False
+    documents_BT = np.zeros((SEQUENCES, LENGTH), dtype=np.int32)
+    documents_BT[2, 7:] = 1
+    return WindowBatch(ids_BT1[:, :-1].copy(), ids_BT1[:, 1:].copy(), mask_BT, documents_BT, np.arange(50, 56))
+
+
+@pytest.fixture
+def make_model(make_settled):
+    def make(**fields):
+        spec = make_settled(model={"init_std": 0.3, **fields}).model
+        return build_model(spec, seed=0, device=CPU, compute_dtype=None).double()
+
+    return make
+
+
+def train_step(model, batch, *, size=SEQUENCES, router=RouterSpec(), step=0):
+    """Return one step's sums and gradients, computed in micro-batches of `size`."""
+    model.zero_grad(set_to_none=True)
+    logits = RouterLogits.fresh(len(model.routers), CPU)
+    sums = LocalStep(model, router, seed=1, device=CPU).forward_backward(
+        list(micro_batches(batch, size)), step=step, logits=logits
+    )
+    return sums, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(gradients, expected):
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(
+            gradient, expected[name], rtol=1e-9, atol=1e-12, msg=lambda text, n=name: f"{n}: {text}"
+        )
+
+
+def test_gradients_are_those_of_the_mean_over_all_targets_however_uneven_the_masks(make_model, batch):
+    # Each document alone: neither packing nor padding may show in the result.
+    model = make_model()
+    _, gradients = train_step(model, batch, size=2)
+    model.zero_grad(set_to_none=True)
+    total = torch.zeros((), dtype=torch.float64)
+    for row in range(SEQUENCES):
+        for document in np.unique(batch.documents_BT[row]):
+            here = batch.documents_BT[row] == document
+            fields = (batch.inputs_BT, batch.targets_BT, batch.loss_mask_BT)
+            ids, targets, mask = (torch.from_numpy(field_BT[row][here]) for field_BT in fields)
+            logits_TV = model(ids[None])[0]
+            total = total - logits_TV.log_softmax(-1).gather(1, targets[:, None])[:, 0][mask].sum()
+    (total / batch.loss_mask_BT.sum()).backward()
+
+    assert_same(gradients, {name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_accumulated_micro_batches_give_the_gradients_of_one_big_batch(make_model, batch, size):
+    model = make_model(n_mtp_layers=1, mtp_loss_weight=MTP)
+    router = RouterSpec(balance_loss=BALANCE, z_loss=Z)
+    whole, expected = train_step(model, batch, router=router)
+    split, gradients = train_step(model, batch, size=size, router=router)
+
+    assert_same(gradients, expected)
+    assert (split.tokens, split.mtp_tokens, split.positions) == (whole.tokens, whole.mtp_tokens, whole.positions)
+    torch.testing.assert_close((split.ce, split.mtp_ce), (whole.ce, whole.mtp_ce))
+    for here, there in zip(split.routers, whole.routers, strict=True):
+        torch.testing.assert_close(here, there)
+
+
+def test_noise_of_the_routing_warm_up_does_not_depend_on_the_split(make_model, batch):
+    router = RouterSpec(noise_warmup_steps=10)
+    model = make_model()
+    _, expected = train_step(model, batch, router=router, step=3)
+    _, gradients = train_step(model, batch, size=1, router=router, step=3)
+    _, without = train_step(model, batch, router=router, step=10)
+
+    assert_same(gradients, expected)
+    assert not torch.equal(without["embed.weight"], expected["embed.weight"])
+
+
+def test_recomputed_layers_give_the_same_gradients_and_count_nothing_twice(make_model, batch):
+    model = make_model(n_mtp_layers=1, mtp_loss_weight=MTP)
+    router = RouterSpec(balance_loss=BALANCE, z_loss=Z, noise_warmup_steps=10)
+    kept, expected = train_step(model, batch, router=router)
+    model.recompute = True
+    again, gradients = train_step(model, batch, router=router)
+
+    assert all(torch.equal(gradients[name], expected[name]) for name in expected)
+    assert all(torch.equal(a.counts_E, b.counts_E) for a, b in zip(kept.routers, again.routers, strict=True))
+
+
+def test_a_masked_position_adds_nothing(make_model, batch):
+    model = make_model(n_mtp_layers=1, mtp_loss_weight=MTP)
+    sums, expected = train_step(model, batch)
+    targets_BT = batch.targets_BT.copy()
+    targets_BT[4, 12:] = 7  # position 11 still shows the token ahead to nobody: its own target is masked
+    other, gradients = train_step(model, dataclasses.replace(batch, targets_BT=targets_BT))
+
+    assert other.ce == sums.ce
+    assert_same(gradients, expected)
+
+
+def test_targets_that_count_are_those_of_the_mask(make_model, batch):
+    sums, _ = train_step(make_model(n_mtp_layers=1, mtp_loss_weight=MTP), batch)
+
+    assert sums.tokens == 4 * 16 + 5 + 11
+    assert sums.mtp_tokens == 3 * 15 + 4 + 14 + 10  # one less in each window, and one less where a document ends
+    assert sums.positions == 6 * 16
+
+
+def test_the_weights_of_the_three_other_losses_scale_their_gradients(make_model, batch):
+    """The objective is linear in its weights, so its gradient is the sum of the parts' gradients."""
+    spec = {"n_mtp_layers": 1, "mtp_loss_weight": MTP}
+    model = make_model(**spec)
+    name = "layers.1.ffn.router.weight"
+    _, plain = train_step(model, batch)
+    _, balanced = train_step(model, batch, router=RouterSpec(balance_loss=BALANCE))
+    _, twice = train_step(model, batch, router=RouterSpec(balance_loss=2 * BALANCE))
+    _, with_z = train_step(model, batch, router=RouterSpec(z_loss=Z))
+    _, all_of_it = train_step(model, batch, router=RouterSpec(balance_loss=2 * BALANCE, z_loss=Z))
+
+    assert not torch.allclose(plain[name], balanced[name])
+    torch.testing.assert_close(twice[name] - plain[name], 2 * (balanced[name] - plain[name]))
+    torch.testing.assert_close(all_of_it[name], twice[name] + with_z[name] - plain[name])
+
+
+def test_the_z_loss_is_the_mean_square_of_each_tokens_log_sum_exp(make_model, batch):
+    """A step down the z-loss alone: finite differences of the mean over positions, padding included."""
+    model = make_model()
+    weight = dict(model.named_parameters())["layers.1.ffn.router.weight"]
+    _, plain = train_step(model, batch)
+    _, with_z = train_step(model, batch, router=RouterSpec(z_loss=Z))
+    pulled = (with_z["layers.1.ffn.router.weight"] - plain["layers.1.ffn.router.weight"])[1, 3].item()
+
+    def mean_z() -> float:
+        sums, _ = train_step(model, batch)
+        return sums.routers[0].z.item() / (SEQUENCES * LENGTH)
+
+    values = []
+    for shift in (1e-6, -2e-6):
+        with torch.no_grad():
+            weight[1, 3] += shift
+        values.append(mean_z())
+
+    assert pulled == pytest.approx(Z * (values[0] - values[1]) / 2e-6, rel=1e-5)
+
+
+def test_micro_batches_are_the_batch_cut_in_order(batch):
+    parts = list(micro_batches(batch, 4))
+
+    assert [len(part.sample_numbers_B) for part in parts] == [4, 2]
+    for field in dataclasses.fields(WindowBatch):
+        together = np.concatenate([getattr(part, field.name) for part in parts])
+        np.testing.assert_array_equal(together, getattr(batch, field.name))
