@@ -53,7 +53,7 @@ def test_auto_precision_is_bf16_only_where_that_is_fast(fast_bf16, precision):
 
 
 def test_every_precision_has_a_type():
-    assert DTYPES == {"bf16": torch.bfloat16, "fp32": torch.float32}
+    assert dict(DTYPES) == {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def test_the_matmul_rate_is_that_of_the_best_burst(monkeypatch):

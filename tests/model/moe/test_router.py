@@ -84,25 +84,26 @@ def test_an_expert_of_a_masked_group_never_beats_a_kept_one_with_a_negative_scor
 
 
 @given(choices(), st.randoms(use_true_random=False))
-def test_permuting_tokens_permutes_their_routing(case, random):
+def test_permuting_tokens_permutes_their_choices(case, random):
     scores, sizes = case
     order = list(range(len(scores)))
     random.shuffle(order)
-    n_experts = len(scores[0])
-    route = router(
-        n_experts,
-        [0.1 * e for e in range(n_experts)],
-        score="sigmoid",
-        n_groups=sizes["n_groups"],
-        keep_groups=sizes["keep_groups"],
-        experts_per_token=sizes["top_k"],
-    )
-    x = torch.tensor(scores, dtype=torch.float64)
+
+    ids = choose(torch.tensor(scores), **sizes)
+
+    assert torch.equal(choose(torch.tensor(scores)[order], **sizes), ids[order])
+
+
+def test_permuting_tokens_permutes_their_routing():
+    route = router(8, [0.1 * e for e in range(8)], score="sigmoid", n_groups=4, keep_groups=2, experts_per_token=3)
+    generator = torch.Generator().manual_seed(0)
+    x, order = torch.randn(50, 8, generator=generator, dtype=torch.float64), torch.randperm(50, generator=generator)
 
     straight, permuted = route(x), route(x[order])
 
+    assert torch.equal(permuted.ids_TK, straight.ids_TK[order])
     for one, other in zip(straight, permuted, strict=True):
-        assert torch.equal(one[order], other)
+        torch.testing.assert_close(other, one[order])  # a processor's vector lanes may round a sigmoid differently
 
 
 @given(choices(), st.sampled_from(["softmax", "sigmoid"]), st.booleans())

@@ -1,0 +1,83 @@
+import subprocess
+import sys
+
+import pytest
+
+from everyflop.spec.model import ModelSpec
+from everyflop.spec.read import read_run
+
+
+def test_the_written_run_file_is_read_without_problems(everyflop, tmp_path):
+    done = everyflop("init", tmp_path / "mine.toml")
+
+    assert done.code == 0
+    run = read_run(tmp_path / "mine.toml")
+    assert isinstance(run.model, ModelSpec)
+    assert run.train.tokens == 200_000
+
+
+def test_every_line_in_comments_is_a_key_that_would_be_read(everyflop, tmp_path):
+    path = tmp_path / "run.toml"
+    everyflop("init", path)
+    text = path.read_text()
+    for key in ("seed", "out_dir", "threads", "held_out_share", "micro_batch", "precision", "recompute", "schedule"):
+        assert f"# {key} = " in text
+    for key in ("warmup_share", "balance_loss", "z_loss", "bias_update", "noise_warmup_steps", "keep", "currency"):
+        text = text.replace(f"# {key} = ", f"{key} = ")
+    for key in ("seed", "out_dir", "threads", "held_out_share", "micro_batch", "precision", "recompute", "schedule"):
+        text = text.replace(f"# {key} = ", f"{key} = ")
+    path.write_text(text)
+
+    changed = read_run(path).model_dump()
+
+    everyflop("init", tmp_path / "untouched.toml")
+    defaults = read_run(tmp_path / "untouched.toml").model_dump()
+    differing = {f"{t}.{k}" for t, fields in changed.items() if fields for k in fields if defaults[t][k] != fields[k]}
+    assert differing == {"run.threads", "train.micro_batch"}  # these two have no fixed default
+
+
+def test_it_says_what_to_do_next(everyflop, tmp_path):
+    path = tmp_path / "run.toml"
+
+    assert f"everyflop train {path}" in everyflop("init", path).out
+
+
+def test_the_name_is_run_toml_by_default(everyflop, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert everyflop("init").code == 0
+    assert (tmp_path / "run.toml").is_file()
+
+
+def test_an_existing_file_is_left_alone(everyflop, tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("mine")
+
+    done = everyflop("init", path)
+
+    assert done.code == 2
+    assert f"{path} exists already" in done.err
+    assert path.read_text() == "mine"
+
+
+def test_a_missing_folder_is_named(everyflop, tmp_path):
+    done = everyflop("init", tmp_path / "nowhere" / "run.toml")
+
+    assert done.code == 2
+    assert f"{tmp_path / 'nowhere'} does not exist" in done.err
+
+
+@pytest.mark.parametrize("command", ["init", "--help"])
+def test_no_torch_is_loaded(tmp_path, command):
+    script = (
+        "import sys; from everyflop.cli.main import main; sys.argv = ['everyflop', *sys.argv[1:]]\n"
+        "try: main()\n"
+        "except SystemExit as leaving: assert leaving.code == 0, leaving.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
