@@ -7,7 +7,7 @@ from types import FrameType
 import typer
 from typer.exceptions import TyperException
 
-from everyflop.base.errors import EveryflopError, Interrupted
+from everyflop.base.errors import EveryflopError
 from everyflop.cli import checkpoint, data
 from everyflop.cli.export import export
 from everyflop.cli.generate import generate
@@ -36,6 +36,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         code = app(standalone_mode=False)
+        if code == 128 + signal.SIGINT:  # typer turns Ctrl-C into this result
+            _stopped(signal.SIGINT)
         sys.exit(code if isinstance(code, int) else 0)
     except EveryflopError as error:
         print(f"everyflop: {error}", file=sys.stderr)
@@ -44,10 +46,19 @@ def main() -> None:
         if message := error.format_message():  # without any argument, the help is out already
             print(f"everyflop: {message}\nTry 'everyflop --help', or --help after a command.", file=sys.stderr)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        print("everyflop: stopped by Ctrl-C; whatever was saved is intact.", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+    except _Terminated:
+        sys.exit(_stopped(signal.SIGTERM))
 
 
-def _terminated(number: int, _frame: FrameType | None) -> None:
-    raise Interrupted(number, "stopped by SIGTERM; whatever was saved is intact.")
+class _Terminated(BaseException):
+    """SIGTERM; like Ctrl-C it is no Exception, so that no guard against a failing tracker swallows it."""
+
+
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    raise _Terminated
+
+
+def _stopped(number: int) -> int:
+    """Say that a signal ended the command, and return the exit code for it."""
+    print(f"everyflop: stopped by {signal.Signals(number).name}; whatever was saved is intact.", file=sys.stderr)
+    return 128 + number
