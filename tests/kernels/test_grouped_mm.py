@@ -127,7 +127,8 @@ def test_gradients_hold_under_finite_differences():
 @DTYPES
 @pytest.mark.parametrize("transpose", [True, False])
 def test_rows_times_matrices_is_a_well_formed_operator(dtype, transpose):
-    x, w = normal(6, 16, dtype=dtype).requires_grad_(), normal(2, 16, 16, dtype=dtype, seed=1).requires_grad_()
+    shape = (2, 8, 16) if transpose else (2, 16, 8)
+    x, w = normal(6, 16, dtype=dtype).requires_grad_(), normal(*shape, dtype=dtype, seed=1).requires_grad_()
 
     torch.library.opcheck(torch.ops.everyflop.rows_times_matrices.default, (x, w, ends_of([2, 4]), transpose))
 
