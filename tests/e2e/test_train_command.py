@@ -1,5 +1,6 @@
 """`everyflop train` from a run file to its summary."""
 
+import io
 import json
 import os
 import shutil
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import everyflop as ef
 from everyflop.base.files import locked, read_lines
 from everyflop.checkpoint import list_checkpoints, open_checkpoint
+from everyflop.train.display import Display
 
 LONG = {"tokens": 256 * 40}
 """Forty steps: a signal after the first few comes long before the end."""
@@ -190,6 +193,14 @@ def test_two_processes_with_two_threads_train_the_same_weights(start_everyflop, 
     ]
 
 
+def test_python_trains_what_the_command_trains(plain, write_run_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("everyflop.train.first_screen.MEASURE_S", 0.0)
+    summary = ef.train(ef.read_run(write_run_file(tmp_path)), stream=io.StringIO())
+
+    assert summary["weights_sha256"] == plain.summary["weights_sha256"]
+    assert summary == json.loads((tmp_path / "runs" / "tiny" / "summary.json").read_text())
+
+
 def test_another_seed_trains_other_weights(plain, train_in, tmp_path):
     assert train_in(tmp_path, "run.seed=1").summary["weights_sha256"] != plain.summary["weights_sha256"]
 
@@ -223,6 +234,18 @@ def test_a_stopped_run_resumes_to_the_weights_of_an_uninterrupted_one(
 @pytest.fixture(scope="module")
 def long_weights(train_in, tmp_path_factory) -> str:
     return train_in(tmp_path_factory.mktemp("long"), train=LONG).summary["weights_sha256"]
+
+
+def test_the_way_to_continue_names_the_run_that_new_chose(again, everyflop, monkeypatch):
+    run_file, run_dir = again
+    monkeypatch.setattr(Display, "step", lambda *_: signal.raise_signal(signal.SIGINT))
+    ended = everyflop("train", run_file, "train.tokens=1024", "--new")
+
+    assert ended.code == 130
+    assert ended.err.splitlines()[-1] == (
+        f"Continue with: everyflop train {run_file} train.tokens=1024 run.name=tiny-2 --resume"
+    )
+    assert list_checkpoints(run_dir.with_name("tiny-2") / "checkpoints")
 
 
 def test_a_run_with_routing_noise_resumes_bit_for_bit(train_in, everyflop, tmp_path):

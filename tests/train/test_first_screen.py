@@ -39,7 +39,7 @@ def test_without_a_price_the_cost_is_unknown_and_the_key_is_named(make_settled, 
 def test_device_precision_batches_data_and_directory_are_shown(make_settled, device, stories, tmp_path):
     text = text_of(make_settled(), device)
 
-    assert text["device"] == "a processor, 1 threads"
+    assert text["device"] == "a processor, 1 thread"
     assert text["precision"] == "fp32 compute, fp32 parameters; 2.00 TFLOP/s measured in matmul"
     assert text["training"] == ("90.0 K tokens in batches of 256 (4 x 32 at once), peak learning rate 0.01")
     assert text["data"] == str(stories)

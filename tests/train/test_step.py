@@ -129,41 +129,40 @@ def test_targets_that_count_are_those_of_the_mask(make_model, batch):
     assert sums.positions == 6 * 16
 
 
-def test_the_weights_of_the_three_other_losses_scale_their_gradients(make_model, batch):
-    """The objective is linear in its weights, so its gradient is the sum of the parts' gradients."""
-    spec = {"n_mtp_layers": 1, "mtp_loss_weight": MTP}
-    model = make_model(**spec)
-    name = "layers.1.ffn.router.weight"
-    _, plain = train_step(model, batch)
-    _, balanced = train_step(model, batch, router=RouterSpec(balance_loss=BALANCE))
-    _, twice = train_step(model, batch, router=RouterSpec(balance_loss=2 * BALANCE))
-    _, with_z = train_step(model, batch, router=RouterSpec(z_loss=Z))
-    _, all_of_it = train_step(model, batch, router=RouterSpec(balance_loss=2 * BALANCE, z_loss=Z))
+@pytest.mark.parametrize(("loss", "weight"), [("balance", BALANCE), ("z", Z)])
+def test_a_routers_loss_pulls_as_the_mean_over_all_positions_times_its_weight(make_model, batch, loss, weight):
+    model, name, entry = make_model(), "layers.1.ffn.router.weight", (1, 3)
+    parameter = dict(model.named_parameters())[name]
+    _, without = train_step(model, batch)
+    _, with_it = train_step(model, batch, router=RouterSpec(**{f"{loss}_loss": weight}))
 
-    assert not torch.allclose(plain[name], balanced[name])
-    torch.testing.assert_close(twice[name] - plain[name], 2 * (balanced[name] - plain[name]))
-    torch.testing.assert_close(all_of_it[name], twice[name] + with_z[name] - plain[name])
-
-
-def test_the_z_loss_is_the_mean_square_of_each_tokens_log_sum_exp(make_model, batch):
-    """A step down the z-loss alone: finite differences of the mean over positions, padding included."""
-    model = make_model()
-    weight = dict(model.named_parameters())["layers.1.ffn.router.weight"]
-    _, plain = train_step(model, batch)
-    _, with_z = train_step(model, batch, router=RouterSpec(z_loss=Z))
-    pulled = (with_z["layers.1.ffn.router.weight"] - plain["layers.1.ffn.router.weight"])[1, 3].item()
-
-    def mean_z() -> float:
-        sums, _ = train_step(model, batch)
-        return sums.routers[0].z.item() / (SEQUENCES * LENGTH)
-
-    values = []
-    for shift in (1e-6, -2e-6):
+    def mean_after(shift: float) -> float:
         with torch.no_grad():
-            weight[1, 3] += shift
-        values.append(mean_z())
+            parameter[entry] += shift
+        sums, _ = train_step(model, batch)
+        return getattr(sums.routers[0], loss).item() / (SEQUENCES * LENGTH)
 
-    assert pulled == pytest.approx(Z * (values[0] - values[1]) / 2e-6, rel=1e-5)
+    slope = (mean_after(1e-6) - mean_after(-2e-6)) / 2e-6
+
+    assert (with_it[name] - without[name])[entry].item() == pytest.approx(weight * slope, rel=1e-5)
+
+
+def test_the_mtp_loss_pulls_as_the_mean_over_its_targets_times_its_weight(make_model, batch):
+    name, entry = "embed.weight", (int(batch.inputs_BT[0, 0]), 5)
+    _, without = train_step(make_model(), batch)
+    model = make_model(n_mtp_layers=1, mtp_loss_weight=MTP)
+    parameter = dict(model.named_parameters())[name]
+    _, with_it = train_step(model, batch)
+
+    def mean_after(shift: float) -> float:
+        with torch.no_grad():
+            parameter[entry] += shift
+        sums, _ = train_step(model, batch)
+        return sums.mtp_ce.item() / sums.mtp_tokens
+
+    slope = (mean_after(1e-6) - mean_after(-2e-6)) / 2e-6
+
+    assert (with_it[name] - without[name])[entry].item() == pytest.approx(MTP * slope, rel=1e-4)
 
 
 def test_micro_batches_are_the_batch_cut_in_order(batch):

@@ -77,7 +77,7 @@ def first_screen(settled: Settled, device: Device, measured: Forecast, tokens_le
             f"{model.n_layers} layers, {model.n_experts} experts, {model.experts_per_token} chosen"
             + (f" + {model.n_shared_experts} shared" if model.n_shared_experts else ""),
         ),
-        ("device", f"{device.name}, {settled.threads} threads"),
+        ("device", f"{device.name}, {settled.threads} thread{'s' if settled.threads > 1 else ''}"),
         (
             "precision",
             f"{settled.precision} compute, fp32 parameters; "
