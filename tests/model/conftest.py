@@ -140,7 +140,7 @@ FAMILIES = {
 def transformers_model():
     """Build a small model of a transformers class with every parameter random, norms, biases and buffers too."""
 
-    def build(family, **changes):
+    def build(family, latent_scale=1.0, **changes):
         import transformers
 
         transformers.utils.logging.set_verbosity_error()
@@ -153,6 +153,8 @@ def transformers_model():
         with torch.no_grad():
             for name, tensor in [*model.named_parameters(), *biases]:
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.3 + ("norm" in name))
+                if "q_a_proj" in name or "kv_a_proj" in name:
+                    tensor.mul_(latent_scale)
         return model
 
     return build

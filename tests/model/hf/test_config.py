@@ -398,6 +398,7 @@ def test_what_a_family_cannot_express_is_refused_with_the_fields_names(name, cha
     [
         (LING_MINI_20, {"rope_theta": None, "rope_parameters": {"rope_theta": 7e4}}, "rope_theta", 7e4),
         (LING_MINI_20, {"partial_rotary_factor": 0.25}, "rotary_dim", 32),
+        (LING_MINI_20, {"partial_rotary_factor": 0.505}, "rotary_dim", 64),  # 64.64 channels: the rest is cut off
         (
             LING_MINI_20,
             {"partial_rotary_factor": None, "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.25}},
@@ -601,3 +602,43 @@ def test_any_number_of_rotated_channels_survives_as_a_factor(rotated_and_head):
     factor = write_part(spec)["partial_rotary_factor"]
 
     assert int(head_dim * factor) == rotated
+
+
+STRANGE = [
+    None,
+    -1,
+    0,
+    1,
+    7,
+    1.5,
+    float("inf"),
+    float("nan"),
+    "",
+    "x",
+    True,
+    False,
+    [],
+    [1],
+    {},
+    {"type": "yarn"},
+    10**30,
+]
+
+
+@published
+def test_a_strange_value_of_any_key_is_refused_by_name_or_makes_a_model_that_can_be_written(name):
+    for key in PUBLISHED[name]:
+        for value in STRANGE:
+            config = PUBLISHED[name] | {key: value}
+
+            problems = problems_of(config)
+
+            assert problems or parse_config(write_config(parse_config(config))) == parse_config(config), (key, value)
+
+
+def problems_of(config):
+    try:
+        parse_config(config)
+    except InvalidFile as error:
+        return [problem.key for problem in error.problems] or pytest.fail("refused without a reason")
+    return []

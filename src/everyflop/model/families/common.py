@@ -36,13 +36,25 @@ DENSE_WIDTH = Key("intermediate_size", "dense_width", int, default=0, null=0)
 EXPERT_WIDTH = Key("moe_intermediate_size", "expert_width", int)
 
 
-def fill_in(fields: Fields) -> None:
-    """Replace None by the head sizes that it stands for."""
+MAX_LAYERS = 10_000
+
+
+def fill_in(reader: ConfigReader, fields: Fields) -> None:
+    """Replace None by the head sizes that it stands for, and refuse a number of layers that is surely a mistake."""
+    if fields["n_layers"] is not REFUSED and fields["n_layers"] > MAX_LAYERS:
+        found = f"is {fields['n_layers']}, and {MAX_LAYERS} is the most"
+        fields["n_layers"] = reader.problem("num_hidden_layers", found)
     if fields["n_kv_heads"] is None:
         fields["n_kv_heads"] = fields["n_heads"]
     if fields.get("head_dim", 0) is None:
-        usable = REFUSED not in (fields["hidden"], fields["n_heads"]) and fields["n_heads"] > 0
-        fields["head_dim"] = fields["hidden"] // fields["n_heads"] if usable else REFUSED
+        fields["head_dim"] = even_heads(fields)
+
+
+def even_heads(fields: Fields) -> Any:
+    """Return hidden_size / num_attention_heads."""
+    if REFUSED in (fields["hidden"], fields["n_heads"]):
+        return REFUSED
+    return fields["hidden"] // max(fields["n_heads"], 1)  # ModelSpec says what is wrong with no heads
 
 
 def read_dense_prefix(reader: ConfigReader, fields: Fields, *, default: int) -> Fields:

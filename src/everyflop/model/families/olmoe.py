@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from everyflop.model.families.common import experts, sizes
+from everyflop.model.families.common import even_heads, experts, sizes
 from everyflop.model.families.layout import Fields, Key, Layout
 from everyflop.model.families.reader import REFUSED, ConfigReader
 from everyflop.model.families.rope import read_rope, write_rope
@@ -11,9 +11,8 @@ from everyflop.spec.model import ModelSpec
 
 def read_more(reader: ConfigReader, fields: Fields) -> Fields:
     """Read what takes more than one key. Heads always divide the hidden size: their norms are that wide."""
-    head_dim: Any = REFUSED
-    if REFUSED not in (fields["hidden"], fields["n_heads"]) and fields["n_heads"] > 0:
-        head_dim = fields["hidden"] // fields["n_heads"]
+    head_dim = even_heads(fields)
+    if head_dim is not REFUSED:
         reader.expect("head_dim", (head_dim, None))
     return {"head_dim": head_dim, "out_bias": fields["qkv_bias"], **read_rope(reader, fields, theta=10_000.0)}
 

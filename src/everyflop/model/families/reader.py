@@ -20,7 +20,10 @@ class Absent(Enum):
 
 MISSING, REFUSED = Absent.MISSING, Absent.REFUSED
 
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+LARGEST_INT = 10**9
+"""Above any size in a config.json."""
+
+_KINDS = {int: "a whole number of sensible size", float: "a finite number", bool: "true or false"}
 
 
 class ConfigReader:
@@ -48,9 +51,9 @@ class ConfigReader:
 
     def typed(self, value: Any, kind: type, key: str) -> Any:
         """Return the value if it is of the kind (int, float, bool), else REFUSED."""
-        if kind is float and type(value) in (int, float):
+        if kind is float and type(value) in (int, float) and abs(value) < float("inf"):
             return float(value)
-        if type(value) is kind or value is REFUSED:
+        if value is REFUSED or (type(value) is kind and (kind is bool or abs(value) <= LARGEST_INT)):
             return value
         return self.problem(key, f"is {_short(value)}, and {_KINDS[kind]} is needed")
 

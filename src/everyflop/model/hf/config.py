@@ -45,7 +45,7 @@ def parse_config(config: Mapping[str, Any], file: object = CONFIG_NAME, *, has_m
     layout = _layout_of(config, file)
     reader = ConfigReader(config, has_mtp=has_mtp)
     fields: Fields = {"family": layout.family, **{key.field: key.read(reader) for key in layout.keys}}
-    fill_in(fields)
+    fill_in(reader, fields)
     fields |= layout.read_more(reader, fields)
     for key, accepted in {**FIXED, **layout.fixed}.items():
         reader.expect(key, accepted, HINTS.get(key, ""))
