@@ -1,4 +1,5 @@
 import io
+import os
 import signal
 
 import pytest
@@ -87,6 +88,25 @@ def test_checkpoints_are_saved_when_due_and_at_the_end(make_loop, run_dir):
 
     assert [path.name for path in list_checkpoints(run_dir.checkpoints)] == ["step-00000004", "step-00000006"]
     assert [(e["step"], e["why"]) for e in events(run_dir, "save")] == [(4, "due"), (6, "end of training")]
+
+
+def test_metrics_are_on_disk_before_the_checkpoint_that_follows_them(make_loop, run_dir, monkeypatch):
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    make_loop(train={"tokens": 256}).run()
+
+    (saved,) = list_checkpoints(run_dir.checkpoints)
+    metrics, manifest = (path.stat().st_ino for path in (run_dir.metrics, saved / "manifest.json"))
+    assert synced.index(metrics) < synced.index(manifest)
+
+
+def test_a_run_stopped_before_its_first_step_saves_that_it_did_nothing(make_loop, run_dir, monkeypatch):
+    loop = make_loop()
+    monkeypatch.setattr(Display, "__enter__", lambda _: signal.raise_signal(signal.SIGTERM))
+
+    with pytest.raises(Interrupted, match="after step 0"):
+        loop.run()
+    assert [path.name for path in list_checkpoints(run_dir.checkpoints)] == ["step-00000000"]
 
 
 def test_validation_comes_when_due_on_at_most_the_windows_asked_for(make_loop, run_dir):

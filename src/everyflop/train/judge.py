@@ -21,5 +21,6 @@ def refuse_divergence(skipped_in_a_row: int, cause: str) -> None:
     if skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
         raise ExpectedNo(
             f"{skipped_in_a_row} steps in a row had to be skipped ({cause}), so the run has diverged. "
-            "The last checkpoint is from before. Lower optim.lr or optim.clip, and start again from it."
+            "Start again with a lower optim.lr or optim.clip, or add --resume --allow-change to do so from the last "
+            "checkpoint, which is intact if one was saved."
         )

@@ -145,6 +145,7 @@ class Loop:
             self.display.note(f"validation {name}: loss {result.loss:.3f}, {result.bits_per_byte:.3f} bits per byte")
 
     def _save(self, why: str) -> Path:
+        self.telemetry.sync()
         path = save_session(self.session, self.run_dir, self.prepared)
         self.telemetry.event("save", step=self.session.progress.step, path=str(path), why=why)
         return path

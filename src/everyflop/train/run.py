@@ -39,7 +39,8 @@ def train(
     would change what affects the weights raises UsageError unless `allow_change`, which is recorded as an event. Raises
     Interrupted after SIGINT or SIGTERM, with a checkpoint saved.
     """
-    device, stream = detect(), stream or sys.stderr
+    device = detect()
+    stream = stream or sys.stderr
     with claim(run, resume=resume) as run_dir:
         telemetry = Telemetry(run_dir)
         start = find_start(run, run_dir, telemetry, device)

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from everyflop.base.files import append_line, read_lines, write_atomic
+from everyflop.base.files import append_line, read_lines, sync_file, write_atomic
 from everyflop.train.run_dir import RunDir
 
 SCHEMA = 1
@@ -52,6 +52,11 @@ class Telemetry:
             except Exception as error:  # as above
                 self._board = None
                 self.event("tracker_failed", tracker="tensorboard", cause=repr(error))
+
+    def sync(self) -> None:
+        """Flush metrics to disk, so that a power cut never leaves a checkpoint that is newer than its metrics."""
+        if self.run_dir.metrics.exists():
+            sync_file(self.run_dir.metrics)
 
     def event(self, kind: str, **facts: Any) -> None:
         """Append an event with its time."""
