@@ -40,14 +40,14 @@ def train(
     Interrupted after SIGINT or SIGTERM, with a checkpoint saved.
     """
     device = detect()
-    stream = stream or sys.stderr
+    out: TextIO = stream or sys.stderr
     with claim(run, resume=resume) as run_dir:
         telemetry = Telemetry(run_dir)
         start = find_start(run, run_dir, telemetry, device)
         if not allow_change:
             refuse_changes(start.changes)
         torch.set_num_threads(start.settled.threads)
-        session, measured = _build(start, device, stream, resume=resume)
+        session, measured = _build(start, device, out, resume=resume)
         prepared = prepare(start.settled.run, progress=progress)
         if start.checkpoint and start.checkpoint.state["data_fingerprint"] != prepared.fingerprint:
             start.changes["data"] = [start.checkpoint.state["data_fingerprint"], prepared.fingerprint]
@@ -55,7 +55,7 @@ def train(
                 refuse_changes(start.changes)
         _open_run_dir(start, session, run_dir, telemetry, prepared)
         try:
-            _loop(session, prepared, run_dir, telemetry, measured, stream).run()
+            _loop(session, prepared, run_dir, telemetry, measured, out).run()
             return _finish(session, prepared, run_dir, telemetry, device, measured)
         finally:
             telemetry.close()
