@@ -123,12 +123,14 @@ def test_yarn_keeps_fast_channels_divides_slow_ones_and_ramps_between(truncate):
     assert torch.atan2(angles.sin, angles.cos)[0].tolist() == pytest.approx(expected, rel=1e-9)
 
 
-def test_yarn_of_a_single_step_is_no_division_by_zero():
-    yarn = YarnSpec(factor=4.0, original_max_positions=16, beta_fast=1e9, beta_slow=1e8)
+def test_a_yarn_ramp_without_length_is_a_step():
+    # 16 / (2.6 x 2 pi) is just below 1: both ends of the ramp fall on channel 0.
+    yarn = YarnSpec(factor=4.0, original_max_positions=16, beta_fast=32.0, beta_slow=2.6, attention_factor=1.0)
 
     angles = tables(spec(yarn=yarn), 1)
 
-    assert angles.cos.isfinite().all()
+    expected = [1.0, *(100.0 ** (-2 * i / HEAD_DIM) / 4 for i in range(1, 4))]
+    assert torch.atan2(angles.sin, angles.cos)[0].tolist() == pytest.approx(expected)
 
 
 def test_yarn_scales_cosine_and_sine():

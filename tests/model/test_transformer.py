@@ -266,6 +266,11 @@ def test_an_extra_layer_without_weight_costs_nothing():
     assert sums.mtp_tokens == 0
 
 
+def test_routers_are_numbered_in_the_order_of_their_statistics():
+    # Routing noise looks its mean and deviation up by this number.
+    assert [router.layer for router in model(**MTP).routers] == [0, 1, 2]
+
+
 # The head.
 
 
