@@ -1,6 +1,7 @@
 """What the tests of training share: a tiny run, settled, on the processor."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -9,6 +10,14 @@ from everyflop.spec.read import parse_run
 from everyflop.spec.run import RunSpec
 from everyflop.train.run_dir import RunDir
 from everyflop.train.settings import Settled, settle
+
+
+@pytest.fixture(autouse=True)
+def _no_stray_sigterm() -> Iterator[None]:
+    """A SIGTERM that the code under test lets through fails the test; it would end pytest otherwise."""
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("SIGTERM was not caught"))
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
