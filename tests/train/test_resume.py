@@ -68,6 +68,7 @@ def test_without_a_checkpoint_nothing_counts_as_changed(find, save_at):
 
 
 def test_another_version_of_torch_is_a_change(find, save_at, monkeypatch):
+    monkeypatch.setattr("torch.__version__", "2.13.0+cpu")
     save_at(4)
     monkeypatch.setattr("torch.__version__", "9.9.9+cpu")
 
@@ -75,6 +76,7 @@ def test_another_version_of_torch_is_a_change(find, save_at, monkeypatch):
 
 
 def test_a_build_of_torch_for_another_vendor_is_no_change(find, save_at, monkeypatch):
+    monkeypatch.setattr("torch.__version__", "2.13.0+cpu")
     save_at(4)
     monkeypatch.setattr("torch.__version__", "2.13.0+rocm")
 
