@@ -400,13 +400,14 @@ def test_logits_are_fp32_when_the_model_computes_in_bf16():
     assert lm.norm.weight.dtype == torch.float32
 
 
+# Six experts a token: its gradient is a sum of six, and sums of three and more show in which order threads added.
 PROCESS = """
 import hashlib, torch
 from everyflop.model.build import build_model
 from everyflop.spec.model import ModelSpec
 torch.set_num_threads(2)
 spec = ModelSpec(family="ling-v2", vocab_size=300, hidden=64, n_layers=2, dense_layers=(0,), dense_width=96, n_heads=4,
-    n_kv_heads=2, head_dim=16, n_experts=8, experts_per_token=2, expert_width=32, n_shared_experts=1, n_mtp_layers=1,
+    n_kv_heads=2, head_dim=16, n_experts=8, experts_per_token=6, expert_width=32, n_shared_experts=1, n_mtp_layers=1,
     mtp_loss_weight=0.1)
 model = build_model(spec, seed=5, device=torch.device("cpu"), compute_dtype=torch.float32)
 for step in range(3):
