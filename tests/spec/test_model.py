@@ -125,3 +125,11 @@ def test_only_the_named_layers_are_dense():
 def test_a_model_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         model().hidden = 64
+
+
+def test_a_ling_model_with_one_expert_a_token_keeps_its_weight_unscaled():
+    sizes = {"vocab_size": 8, "hidden": 8, "n_layers": 1, "n_heads": 1, "n_kv_heads": 1, "head_dim": 8}
+    experts = {"n_experts": 4, "experts_per_token": 1, "expert_width": 8}
+
+    assert not ModelSpec.model_validate({"family": "ling-v2", **sizes, **experts}).normalise_weights
+    assert ModelSpec.model_validate({"family": "mixtral", **sizes, **experts}).normalise_weights

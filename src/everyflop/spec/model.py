@@ -90,8 +90,10 @@ class ModelSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _family_fills_in(cls, fields: Any) -> Any:
-        if isinstance(fields, dict) and isinstance(fields.get("family"), str):
-            return {**FAMILY_DEFAULTS.get(fields["family"], {}), **fields}
+        if isinstance(fields, dict) and isinstance(family := fields.get("family"), str):
+            # A single weight scaled to 1 would cut the router's gradient, and Ling's own code leaves it alone.
+            single = family.startswith("ling") and fields.get("experts_per_token") == 1
+            return {**FAMILY_DEFAULTS.get(family, {}), **({"normalise_weights": False} if single else {}), **fields}
         return fields
 
     def misfits(self) -> list[Misfit]:
