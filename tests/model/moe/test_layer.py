@@ -44,7 +44,7 @@ def literal(model: MoE, x_BTH: Tensor) -> Tensor:
         kept = sorted(range(spec.n_groups), key=lambda g: -pairs[g])[: spec.keep_groups]
         candidates = [e for e in range(spec.n_experts) if e // size in kept]
         chosen = sorted(candidates, key=lambda e: -biased[e])[: spec.experts_per_token]
-        total = sum(scores[e] for e in chosen)
+        total = sum(scores[e] for e in chosen) if len(chosen) > 1 else 1.0  # as Ling's code: a lone weight stays
         y = torch.zeros_like(x)
         for e in chosen:
             weight = spec.routed_scale * scores[e] / total
