@@ -4,7 +4,14 @@ The names below are loaded when first used, so that `import everyflop` costs not
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from everyflop import train as train
+    from everyflop.infer.load import load_checkpoint as load_checkpoint
+    from everyflop.model.hf.load import load_hf as load_hf
+    from everyflop.model.hf.save import save_hf as save_hf
+    from everyflop.spec.read import read_run as read_run
 
 __version__ = "0.1.0"
 

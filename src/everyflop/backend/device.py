@@ -6,7 +6,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -44,7 +44,18 @@ def detect() -> Device:
         return Device("cpu", _cpu_name(), _cpu_has_fast_bf16())
     module = torch.get_device_module(accelerator)
     name = getattr(module, "get_device_name", lambda: accelerator.type)()
-    return Device(accelerator.type, name, getattr(module, "is_bf16_supported", lambda: True)())
+    return Device(accelerator.type, name, _has_fast_bf16(module))
+
+
+def _has_fast_bf16(module: Any) -> bool:
+    """Ask a vendor's module; one that does not tell has it, as all trainers of today have."""
+    supported = getattr(module, "is_bf16_supported", None)
+    if supported is None:
+        return True
+    try:
+        return supported(including_emulation=False)  # some count slow emulation otherwise
+    except TypeError:
+        return supported()
 
 
 def _cpu_name() -> str:

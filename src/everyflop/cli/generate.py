@@ -22,17 +22,15 @@ def generate(
 
     everyflop generate some_hf_dir --prompt "Once" --temperature 0.8 --top-p 0.95 --seed 7
     """
+    from everyflop.backend.device import detect
     from everyflop.data.tokenizer import load_tokenizer
     from everyflop.infer.generate import generate as generate_ids
     from everyflop.infer.load import load_model, tokenizer_file
 
-    model = load_model(path)
+    model = load_model(path).to(detect().torch)
     tokenizer = load_tokenizer(tokenizer_file(path))
     ids = [tokenizer.eot_id, *tokenizer.encode([prompt])[0].tolist()]
-    print(prompt, end="", flush=True)
-    drawn: list[int] = []
-    shown = ""
-    for chosen in generate_ids(
+    new_ids = generate_ids(
         model,
         ids,
         max_tokens=max_tokens,
@@ -40,7 +38,11 @@ def generate(
         top_p=top_p,
         seed=seed,
         stop_id=tokenizer.eot_id,
-    ):
+    )
+    print(prompt, end="", flush=True)
+    drawn: list[int] = []
+    shown = ""
+    for chosen in new_ids:
         drawn.append(chosen)
         text = tokenizer.decode([drawn])[0]
         if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # half of a character: wait for the rest

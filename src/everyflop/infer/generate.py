@@ -13,7 +13,6 @@ from everyflop.model.cache import KVCache
 from everyflop.model.transformer import CausalLM
 
 
-@torch.no_grad()
 def generate(
     model: CausalLM,
     prompt: Sequence[int],
@@ -24,12 +23,25 @@ def generate(
     seed: int = 0,
     stop_id: int | None = None,
 ) -> Iterator[int]:
-    """Yield up to max_tokens ids; ends early at stop_id, which is not yielded.
+    """Return an iterator over up to max_tokens new ids; it ends early at stop_id, which it does not yield.
 
     Temperature 0 is greedy. Else ids are drawn from the smallest set of the likeliest ones that holds top_p of the
     probability. Same seed, same text. Raises UsageError for an empty prompt or one that leaves no room.
     """
     _check(model, prompt, max_tokens)
+    return _generate(model, prompt, max_tokens, temperature, top_p, seed, stop_id)
+
+
+@torch.no_grad()
+def _generate(
+    model: CausalLM,
+    prompt: Sequence[int],
+    max_tokens: int,
+    temperature: float,
+    top_p: float,
+    seed: int,
+    stop_id: int | None,
+) -> Iterator[int]:
     random = torch.Generator().manual_seed(seed)
     device = model.embed.weight.device
     cache = KVCache(len(prompt) + max_tokens)

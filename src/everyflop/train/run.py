@@ -23,7 +23,7 @@ from everyflop.train.first_screen import Forecast, first_screen, forecast, meter
 from everyflop.train.loop import Loop, validate_all
 from everyflop.train.resume import Start, find_start, refuse_changes
 from everyflop.train.run_dir import RunDir, claim
-from everyflop.train.session import Session, build_run_model, build_session, restore_session
+from everyflop.train.session import Session, build_run_model, build_session, kernel_choices, restore_session
 from everyflop.train.summary import write_summary
 from everyflop.train.telemetry import Telemetry
 
@@ -93,6 +93,7 @@ def _open_run_dir(start: Start, session: Session, run_dir: RunDir, telemetry: Te
         lost_steps=len(lost),
         changes=start.changes,
         environment=session.environment,
+        kernels=[asdict(choice) for choice in kernel_choices(start.settled)],
         data_fingerprint=prepared.fingerprint,
     )
     telemetry.open_board(session.progress.step)

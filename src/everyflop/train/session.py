@@ -13,7 +13,7 @@ from everyflop.base.errors import UsageError
 from everyflop.checkpoint import Checkpoint, save
 from everyflop.data.prepared import Prepared
 from everyflop.infer.load import read_weights
-from everyflop.kernels.grouped_mm import select
+from everyflop.kernels.grouped_mm import Choice, select
 from everyflop.model.build import build_model
 from everyflop.model.transformer import CausalLM
 from everyflop.optim.optimizer import build_optimizer, optimizer_steps, optimizer_tensors, restore_optimizer
@@ -70,14 +70,19 @@ def build_session(settled: Settled, model: CausalLM, device: Device) -> Session:
 
 def environment(settled: Settled, device: Device) -> dict[str, Any]:
     """Return what decides bits besides the run file; recorded with each checkpoint and compared on resume."""
-    model = settled.model
-    choice = select(DTYPES[settled.precision], model.hidden, 2 * model.expert_width, model.expert_width)
+    choices = kernel_choices(settled)
     return {
         "torch": torch.__version__.partition("+")[0],
         "device": device.type,
         "instruction_set": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else platform.machine(),
-        "kernels": {choice.kernel: choice.implementation},
+        "kernels": {choice.kernel: choice.implementation for choice in choices},
     }
+
+
+def kernel_choices(settled: Settled) -> list[Choice]:
+    """Return which implementation of each kernel the run uses, and why."""
+    model = settled.model
+    return [select(DTYPES[settled.precision], model.hidden, 2 * model.expert_width, model.expert_width)]
 
 
 def save_session(session: Session, run_dir: RunDir, prepared: Prepared) -> Path:
