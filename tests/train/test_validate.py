@@ -22,7 +22,7 @@ def windows(make_run, tmp_path):
         "held_out_share": None,
         "prepared_dir": str(tmp_path / "prepared"),
     }
-    return prepare(make_run(data=data, train={"seq_len": 6})).validation["v"]
+    return prepare(make_run(data=data, train={"seq_len": 6, "batch_tokens": 240})).validation["v"]
 
 
 @pytest.fixture
