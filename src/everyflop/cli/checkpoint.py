@@ -9,9 +9,14 @@ import typer
 if TYPE_CHECKING:
     from everyflop.checkpoint.read import Checkpoint
 
-app = typer.Typer(help="Check, list and merge checkpoints.", no_args_is_help=True)
+app = typer.Typer(
+    no_args_is_help=True,
+    help="List, check and merge checkpoints.\n\neveryflop checkpoint list runs/tiny",
+)
 
-_Where = Annotated[Path, typer.Argument(help="A run directory, its checkpoints folder, or one step folder.")]
+_Where = Annotated[
+    Path, typer.Argument(metavar="CKPT", help="A run directory, its checkpoints folder, or one step folder.")
+]
 
 
 class Method(StrEnum):
@@ -25,7 +30,8 @@ class Method(StrEnum):
 def verify(path: _Where) -> None:
     """Read every byte of checkpoints and compare with their checksums; exit 3 if one is damaged.
 
-    For example: everyflop checkpoint verify runs/tiny
+    everyflop checkpoint verify runs/tiny
+    everyflop checkpoint verify runs/tiny/checkpoints/step-00000100
     """
     from everyflop.base.errors import DamagedFile
     from everyflop.checkpoint.folder import find_all
@@ -45,7 +51,7 @@ def verify(path: _Where) -> None:
 def list_(path: _Where) -> None:
     """Show the checkpoints of a run, oldest first, each checked in full.
 
-    For example: everyflop checkpoint list runs/tiny
+    everyflop checkpoint list runs/tiny
     """
     from rich.console import Console
     from rich.table import Table
@@ -65,14 +71,17 @@ def list_(path: _Where) -> None:
 
 @app.command()
 def merge(
-    sources: Annotated[list[Path], typer.Argument(help="A run directory, or two and more step folders.")],
-    out: Annotated[Path, typer.Argument(help="The folder to write; it must not exist yet.")],
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="CKPT", help="A run directory, or two and more step folders.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; it must not exist yet.")],
     last: Annotated[int | None, typer.Option(min=2, help="Merge only the newest this many.")] = None,
     method: Annotated[Method, typer.Option(help="The decay that the merge stands in for.")] = Method.one_minus_sqrt,
 ) -> None:
     """Merge checkpoints of a run with a constant learning rate into the weights that a decay would have given.
 
-    For example: everyflop checkpoint merge runs/tiny merged --last 12
+    everyflop checkpoint merge runs/tiny merged --last 12
+    everyflop checkpoint merge runs/tiny averaged --method mean
     """
     from everyflop.base.errors import UsageError
     from everyflop.checkpoint.folder import find, find_all

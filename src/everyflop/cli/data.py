@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from everyflop.data.prepared import Prepared
 
-app = typer.Typer(no_args_is_help=True, help="Prepare text for training.")
+app = typer.Typer(no_args_is_help=True, help="Prepare text for training.\n\neveryflop data prepare run.toml")
 
 
 @app.callback()  # without it typer would make the only command the whole app
@@ -20,10 +20,16 @@ def _data() -> None:
 
 @app.command()
 def prepare(
-    run_file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="The run whose [data] to prepare.")],
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[section.key=value]...")] = None,
+    run_file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="The run whose text to prepare.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="section.key=value", help="Such as data.vocab_size=8192")
+    ] = None,
 ) -> None:
-    """Read the sources, train or load the tokenizer, and write packed shards. Data prepared before is found again."""
+    """Read the sources, train or load the tokenizer, and write packed shards. Data prepared before is found again.
+
+    everyflop data prepare run.toml
+    everyflop data prepare run.toml data.held_out_share=0.02
+    """
     from rich.console import Console
 
     from everyflop.base.progress import progress

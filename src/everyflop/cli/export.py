@@ -15,8 +15,12 @@ class Dtype(StrEnum):
 
 
 def export(
-    ckpt: Annotated[Path, typer.Argument(help="A run directory, its checkpoints folder, or one checkpoint.")],
-    out: Annotated[Path, typer.Argument(help="The Hugging Face folder to write; it must not exist yet.")],
+    ckpt: Annotated[
+        Path, typer.Argument(metavar="CKPT", help="A run directory, its checkpoints folder, or one checkpoint.")
+    ],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The Hugging Face folder to write; it must not exist yet.")
+    ],
     dtype: Annotated[
         Dtype | None,
         typer.Option(help="Type of the weights; by default as trained, or as imported if they are unchanged."),
@@ -24,7 +28,7 @@ def export(
 ) -> None:
     """Write a model for transformers, vLLM, SGLang or llama.cpp, with its tokenizer.
 
-    For example: everyflop export runs/tiny tiny-hf --dtype bf16
+    everyflop export runs/tiny tiny-hf --dtype bf16
     """
     import torch
 

@@ -16,11 +16,10 @@ def generate(
     ] = 1.0,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Same seed, same text.")] = 0,
 ) -> None:
-    """Continue a text with a trained model, as it is written.
+    """Continue a text with a trained model, token by token as they come.
 
     everyflop generate runs/tiny --prompt "def main(" --max-tokens 100
-
-    everyflop generate some_hf_dir --prompt "Once" --temperature 0.8 --top-p 0.95 --seed 7
+    everyflop generate tiny-hf --prompt "Once" --temperature 0.8 --top-p 0.95
     """
     from everyflop.backend.device import detect
     from everyflop.data.tokenizer import load_tokenizer

@@ -7,12 +7,12 @@ import typer
 
 
 def import_hf(
-    hf_dir: Annotated[Path, typer.Argument(help="A folder with config.json and safetensors files.")],
-    out: Annotated[Path, typer.Argument(help="The checkpoint folder to write; it must not exist yet.")],
+    hf_dir: Annotated[Path, typer.Argument(metavar="HF_DIR", help="A folder with config.json and safetensors files.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The checkpoint folder to write; it must not exist yet.")],
 ) -> None:
     """Turn a Hugging Face model into a checkpoint that training can start from.
 
-    For example: everyflop import Ling-mini-base-2.0 checkpoints/ling-mini
+    everyflop import Ling-mini-base-2.0 ling-mini
     """
     from everyflop.base.units import short_count
     from everyflop.export.import_hf import import_hf as convert

@@ -12,6 +12,7 @@ def init(
     """Write a commented run file to start from. It trains as it is; an existing file is left alone.
 
     everyflop init my_run.toml
+    everyflop train my_run.toml
     """
     from importlib.resources import files
 

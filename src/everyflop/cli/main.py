@@ -19,8 +19,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Pre-train Mixture-of-Experts language models at the lowest cost per token on the accelerators you can get. "
-    "Start with: everyflop init run.toml, then everyflop train run.toml.",
+    help="Pre-train Mixture-of-Experts language models at the lowest cost per token on the accelerators you can get."
+    "\n\nStart with: everyflop init run.toml, then everyflop train run.toml.",
 )
 app.command()(init)
 app.command()(train)

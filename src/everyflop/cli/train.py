@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 def train(
     run_file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="What to train; `everyflop init` writes one.")],
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[section.key=value]...", help="Such as train.tokens=2M optim.lr=1e-3")
+        list[str] | None, typer.Argument(metavar="section.key=value", help="Such as train.tokens=2M optim.lr=1e-3")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest good checkpoint.")] = False,
-    new: Annotated[bool, typer.Option("--new", help="Take the next free name when the run exists.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest good checkpoint; without one, start.")
+    ] = False,
+    new: Annotated[bool, typer.Option("--new", help="Take the next free name if the run exists.")] = False,
     allow_change: Annotated[
         bool, typer.Option("--allow-change", help="Resume although settings that affect the weights changed.")
     ] = False,
@@ -24,9 +26,7 @@ def train(
     """Train a model: prepare the data, train, validate, write a summary.
 
     everyflop train recipes/tiny_cpu.toml
-
     everyflop train run.toml run.name=faster optim.lr=3e-3
-
     everyflop train run.toml --resume
     """
     from everyflop.base.errors import Interrupted, UsageError
