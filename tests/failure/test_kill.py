@@ -47,7 +47,9 @@ def metrics_line(folder: Path, *, more: int = 3) -> Begun:
 
 
 def checkpoint(folder: Path) -> Begun:
-    return lambda: any((folder / "runs" / "tiny" / "checkpoints").glob(".tmp-step-*"))
+    """Wait for the second checkpoint of the process, so that the next one has something to go on from."""
+    checkpoints, has_saved = folder / "runs" / "tiny" / "checkpoints", removal(folder)
+    return lambda: has_saved() and any(checkpoints.glob(".tmp-step-*"))
 
 
 def removal(folder: Path) -> Begun:
@@ -121,6 +123,8 @@ def survive(start_everyflop, everyflop, write_run_file, undisturbed, tmp_path):
         assert [line["loss"] for line in lines] == undisturbed["losses"]
         assert json.loads((tmp_path / "runs/tiny/summary.json").read_text())["weights_sha256"] == undisturbed["weights"]
         assert not list(tmp_path.glob("runs/tiny/checkpoints/.tmp-*"))
+        events = read_lines(tmp_path / "runs/tiny/events.jsonl")
+        assert any(event["event"] == "resume" and event["lost_steps"] for event in events)
         return kills
 
     return survive
