@@ -86,7 +86,8 @@ def first_screen(settled: Settled, device: Device, measured: Forecast, tokens_le
         (
             "training",
             f"{short_count(tokens_left)} tokens in batches of {settled.batch_tokens:,} "
-            f"({settled.micro_batch} x {run.train.seq_len} at once), peak learning rate {settled.peak_lr:.2g}",
+            f"({settled.micro_batch} x {run.train.seq_len} at once), peak learning rate {settled.peak_lr:.2g}"
+            + (f". From the scaling law: {settled.law_note}" if settled.law_note else ""),
         ),
         ("data", ", ".join(source.path for source in run.data.sources)),
         (

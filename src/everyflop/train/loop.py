@@ -6,7 +6,7 @@ save
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from everyflop.base.errors import Interrupted
 from everyflop.base.progress import OpenProgress
 from everyflop.data.prepared import Prepared
 from everyflop.data.stream import TrainStream
-from everyflop.model.moe.balance import max_violation, update_bias
+from everyflop.model.moe.balance import relative_load, update_bias
 from everyflop.optim.batch import batch_tokens_at
 from everyflop.optim.schedules import lr_at
 from everyflop.train.display import Display
@@ -41,6 +41,8 @@ class Loop:
     meter: Meter
     display: Display
     now_s: Callable[[], float] = time.monotonic
+    expert_load: list[list[float]] = field(default_factory=list)
+    """Of the last step: for each router, each expert's tokens over the mean."""
 
     def run(self) -> None:
         """Train until the run's tokens are used up. Raises Interrupted after saving, when a signal asked for it."""
@@ -94,6 +96,7 @@ class Loop:
             progress.skipped_in_a_row = 0
         else:
             self._skip(n_samples, cause)
+        self.expert_load = [relative_load(stats.counts_E).tolist() for stats in sums.routers]
         progress.step += 1
         progress.tokens += batch_tokens
         progress.samples += n_samples
@@ -147,7 +150,8 @@ class Loop:
     def _save(self, why: str) -> Path:
         self.telemetry.sync()
         path = save_session(self.session, self.run_dir, self.prepared)
-        self.telemetry.event("save", step=self.session.progress.step, path=str(path), why=why)
+        step, load = self.session.progress.step, [[round(share, 3) for share in router] for router in self.expert_load]
+        self.telemetry.event("save", step=step, path=str(path), why=why, expert_load=load)
         return path
 
 
@@ -168,7 +172,7 @@ def _router_metrics(sums: StepSums) -> dict[str, float]:
     metrics = {
         "balance_loss": sum(stats.balance.item() for stats in sums.routers) / n,
         "router_z": sum(stats.z.item() for stats in sums.routers) / n,
-        "max_violation": max(max_violation(stats.counts_E).item() for stats in sums.routers),
+        "max_violation": max(relative_load(stats.counts_E).max().item() - 1 for stats in sums.routers),
     }
     return metrics | ({"mtp_loss": (sums.mtp_ce / sums.mtp_tokens).item()} if sums.mtp_tokens else {})
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from everyflop.accounting.parameters import count_parameters
 from everyflop.backend.device import Device, detect, peak_rss_gib
-from everyflop.base.files import write_atomic
+from everyflop.base.files import write_atomic, write_json
 from everyflop.base.progress import progress
 from everyflop.checkpoint import list_checkpoints, weights_sha256
 from everyflop.data.prepare import prepare
@@ -83,6 +83,7 @@ def _build(start: Start, device: Device, stream: TextIO, *, resume: bool) -> tup
 def _open_run_dir(start: Start, session: Session, run_dir: RunDir, telemetry: Telemetry, prepared: Prepared) -> None:
     """Write what describes the run, and cut its metrics back to where it goes on."""
     run_dir.write_run(start.settled.run)
+    write_json(run_dir.data_manifest, prepared.manifest)
     write_atomic(run_dir.path / "tokenizer.json", prepared.tokenizer_path.read_bytes())
     lost = telemetry.rewind(session.progress.step)
     if lost:  # steps that will be done again were paid for all the same

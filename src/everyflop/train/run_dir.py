@@ -1,6 +1,6 @@
 """The run directory: which one, whose it is now, and where its files are.
 
-runs/tiny/  run.toml metrics.jsonl events.jsonl tokenizer.json summary.json loss.png report.html
+runs/tiny/  run.toml data.json tokenizer.json metrics.jsonl events.jsonl summary.json loss.png report.html
             checkpoints/step-00000100/ tensorboard/
 """
 
@@ -30,6 +30,11 @@ class RunDir:
     def run_file(self) -> Path:
         """The settled run, as TOML."""
         return self.path / "run.toml"
+
+    @property
+    def data_manifest(self) -> Path:
+        """What the data was prepared from: every file with its hash, and what was held out."""
+        return self.path / "data.json"
 
     @property
     def metrics(self) -> Path:

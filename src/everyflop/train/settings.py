@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from everyflop.accounting.laws import default_batch_tokens, default_lr
+from everyflop.accounting.laws import default_batch_tokens, default_lr, law_note, training_compute
 from everyflop.backend.device import Device, Precision
 from everyflop.base.errors import UsageError
 from everyflop.spec.model import ModelSpec
@@ -28,6 +28,8 @@ class Settled:
     micro_batch: int
     precision: Precision
     peak_lr: float
+    law_note: str | None
+    """How far the scaling law can be trusted that gave the batch or the learning rate; None where the user set both."""
 
 
 def settle(run: RunSpec, model: ModelSpec, device: Device) -> Settled:
@@ -55,7 +57,9 @@ def settle(run: RunSpec, model: ModelSpec, device: Device) -> Settled:
             "optim": run.optim.model_copy(update={"lr": peak_lr}),
         }
     )
-    return Settled(full, model, threads, batch_tokens, micro_batch, precision, peak_lr)
+    by_law = train.batch_tokens is None or run.optim.lr is None
+    note = law_note(training_compute(model, train.tokens)) if by_law else None
+    return Settled(full, model, threads, batch_tokens, micro_batch, precision, peak_lr, note)
 
 
 def _default_micro_batch(train: TrainSpec, batch_tokens: int) -> int:

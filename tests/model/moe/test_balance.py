@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everyflop.model.moe.balance import RouterStats, add_stats, max_violation, router_stats, update_bias
+from everyflop.model.moe.balance import RouterStats, add_stats, relative_load, router_stats, update_bias
 from everyflop.model.moe.router import Routing
 
 
@@ -154,6 +154,8 @@ def test_updating_the_bias_never_moves_its_mean(counts):
     assert bias_E.mean().item() == pytest.approx(0, abs=1e-15)
 
 
-@pytest.mark.parametrize(("counts", "violation"), [([2, 2, 2], 0.0), ([6, 0, 0], 2.0), ([3, 2, 1], 0.5), ([0, 0], -1)])
-def test_max_violation_is_the_busiest_experts_excess_over_the_mean(counts, violation):
-    assert max_violation(torch.tensor(counts)).item() == pytest.approx(violation)
+@pytest.mark.parametrize(
+    ("counts", "loads"), [([4, 4, 4, 4], [1, 1, 1, 1]), ([8, 4, 4, 0], [2, 1, 1, 0]), ([0, 0], [0, 0])]
+)
+def test_relative_load_is_each_experts_share_of_the_mean(counts, loads):
+    assert relative_load(torch.tensor(counts)).tolist() == pytest.approx(loads)

@@ -68,7 +68,7 @@ def update_bias(expert_bias_E: Tensor, counts_E: Tensor, step: float) -> None:
     expert_bias_E += step * (direction_E - direction_E.mean())
 
 
-def max_violation(counts_E: Tensor) -> Tensor:
-    """Return the busiest expert's load over the mean load, less 1: 0 is perfect balance."""
+def relative_load(counts_E: Tensor) -> Tensor:
+    """Return each expert's load over the mean load, in fp64; 1 everywhere is perfect balance."""
     load_E = counts_E.double()
-    return load_E.max() / load_E.mean().clamp(min=1e-9) - 1
+    return load_E / load_E.mean().clamp(min=1e-9)
