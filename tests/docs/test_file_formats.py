@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -118,10 +119,11 @@ def test_prepared_data_has_every_file_that_is_listed_and_no_other(run_dir):
     assert {re.sub(r"SOURCE\d+", "SOURCE", name) for name in stored} == files_named("Prepared data")
 
 
-def test_every_json_file_of_ours_carries_a_schema(run_dir):
+def test_every_file_of_a_format_of_ours_carries_a_schema(run_dir):
     of_others = {"tokenizer.json", "model.safetensors.index.json", "model.json"}
     files = [path for path in run_dir.rglob("*.json") if path.name not in of_others]
     records = [json.loads(path.read_text()) for path in files]
     records += [line for path in run_dir.glob("*.jsonl") for line in read_lines(path)]
+    records += [tomllib.loads(path.read_text()) for path in run_dir.rglob("run.toml")]
 
     assert [record for record in records if "schema" not in record] == []
