@@ -61,6 +61,27 @@ class Outcome:
     err: str
 
 
+class Recorder:
+    """Stands where a progress display goes and keeps what it is told: [title, total, unit, units done] each."""
+
+    def __init__(self):
+        self.shown: list[list[Any]] = []
+
+    @contextlib.contextmanager
+    def __call__(self, title: str, *, total: int, unit: str) -> Iterator["Recorder"]:
+        self.shown.append([title, total, unit, 0])
+        yield self
+
+    def advance(self, count: int = 1) -> None:
+        self.shown[-1][3] += count
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    """A progress display for a function under test; `recorder.shown` tells what it would have shown."""
+    return Recorder()
+
+
 @pytest.fixture(scope="session")
 def stories(tmp_path_factory) -> Path:
     """A folder of 40 small texts."""

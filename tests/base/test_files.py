@@ -228,6 +228,15 @@ def test_the_digest_of_a_file_is_its_sha_256(tmp_path: Path):
     assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
+def test_a_digest_tells_of_each_byte_once_as_it_goes(tmp_path: Path):
+    (tmp_path / "a").write_bytes(bytes(10_000_001))
+    counts: list[int] = []
+    sha256_file(tmp_path / "a", advance=counts.append)
+
+    assert sum(counts) == 10_000_001
+    assert len(counts) > 1
+
+
 HOLD = """
 import pathlib, sys
 from everyflop.base.files import locked

@@ -33,3 +33,19 @@ def test_a_newer_schema_is_no_damage(saved: Path):
 
     with pytest.raises(UsageError, match="Upgrade everyflop"):
         verify(saved)
+
+
+def test_checking_shows_each_byte_that_is_read_once(saved: Path, recorder):
+    held = sum(path.stat().st_size for path in saved.iterdir() if path.name != "manifest.json")
+    verify(saved, progress=recorder)
+
+    assert recorder.shown == [["Checking step-00000100", held, "bytes", held]]
+
+
+def test_what_is_missing_or_of_another_size_is_not_waited_for(saved: Path, recorder):
+    (saved / "model.json").unlink()
+    (saved / "state.json").write_bytes(b"short")
+    verify(saved, progress=recorder)
+
+    held = sum(path.stat().st_size for path in saved.glob("*.safetensors*"))  # and their index
+    assert recorder.shown == [["Checking step-00000100", held, "bytes", held]]

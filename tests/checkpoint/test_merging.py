@@ -110,3 +110,12 @@ def test_an_existing_folder_is_never_overwritten(two: list[Path], tmp_path: Path
 
     with pytest.raises(UsageError, match="exists already"):
         merge(two, tmp_path / "merged", weights=[0.5, 0.5])
+
+
+def test_a_merge_shows_its_checks_each_tensor_of_each_source_and_the_writing(two: list[Path], tmp_path: Path, recorder):
+    merge(two, tmp_path / "merged", weights=[0.5, 0.5], progress=recorder)
+
+    assert [title for title, *_ in recorder.shown] == [
+        "Checking step-00000001", "Checking step-00000002", "Merging", "Writing", "Computing checksums",
+    ]  # fmt: skip
+    assert recorder.shown[2:4] == [["Merging", 10, "tensors", 10], ["Writing", 5, "tensors", 5]]

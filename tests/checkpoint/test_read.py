@@ -190,3 +190,25 @@ def test_tensors_that_do_not_fit_are_all_named_and_none_is_filled(saved: Path, t
     assert "model.empty is float32 (0, 4)" in message
     assert "exp_avg" not in message
     assert wanted["model.embed.weight"].abs().sum() == 0
+
+
+def test_opening_shows_the_check_and_loading_each_tensor(saved: Path, recorder):
+    open_checkpoint(saved, progress=recorder).load(["model.count", "model.bf16", "router.scale"], progress=recorder)
+
+    check, load = recorder.shown
+    assert check[0] == "Checking step-00000100"
+    assert load == ["Reading step-00000100", 3, "tensors", 3]
+
+
+def test_a_glance_at_a_checkpoint_shows_nothing(saved: Path, recorder):
+    open_checkpoint(saved, verify=False, progress=recorder)
+
+    assert recorder.shown == []
+
+
+def test_looking_for_the_newest_good_one_shows_every_check(saved: Path, tensors: dict[str, Tensor], recorder):
+    newer = save(saved.parent, 200, tensors=tensors, state={}, files={"model.json": b"{}"}, keep=3)
+    (newer / "model.json").write_bytes(b"[]")
+    newest_good(saved.parent, lambda path, what: None, progress=recorder)
+
+    assert [title for title, *_ in recorder.shown] == ["Checking step-00000200", "Checking step-00000100"]

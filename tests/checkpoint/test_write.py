@@ -10,6 +10,7 @@ from torch import Tensor
 
 from everyflop.base.errors import UsageError
 from everyflop.checkpoint import list_checkpoints, open_checkpoint, save, verify
+from everyflop.checkpoint.write import write_checkpoint
 
 SAVE_TOO_MUCH = """
 import resource, sys
@@ -195,3 +196,13 @@ def test_a_full_disk_is_said_plainly_and_leaves_the_previous_checkpoint(tmp_path
 
     assert "No space left on device" in done.stdout
     assert "['step-00000001']\nTrue\n" in done.stdout
+
+
+def test_writing_shows_each_tensor_and_each_byte_that_is_checksummed(
+    tmp_path: Path, tensors: dict[str, Tensor], recorder
+):
+    path = tmp_path / "once"
+    write_checkpoint(path, 1, tensors=tensors, state={}, files={"model.json": b"{}"}, progress=recorder)
+
+    held = sum(file.stat().st_size for file in path.iterdir() if file.name != "manifest.json")
+    assert recorder.shown == [["Writing", 8, "tensors", 8], ["Computing checksums", held, "bytes", held]]

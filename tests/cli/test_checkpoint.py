@@ -26,7 +26,7 @@ def test_verify_prints_one_line_for_each_checkpoint(run_dir: Path):
     result = CliRunner().invoke(app, ["verify", str(run_dir)])
 
     assert result.exit_code == 0
-    assert [line.rsplit("/", 1)[1] for line in result.output.splitlines()] == [
+    assert [line.rsplit("/", 1)[1] for line in result.stdout.splitlines()] == [
         "step-00000010: good",
         "step-00000020: good",
         "step-00000030: good",
@@ -50,7 +50,7 @@ def test_list_shows_step_tokens_and_which_are_good(run_dir: Path):
 
     result = CliRunner(env={"COLUMNS": "300"}).invoke(app, ["list", str(run_dir)])
 
-    rows = [line for line in result.output.splitlines() if "step-" in line]
+    rows = [line for line in result.stdout.splitlines() if "step-" in line]
     assert result.exit_code == 0
     assert "10.0 K" in rows[0]
     assert "yes" in rows[0]
@@ -86,3 +86,13 @@ def test_merge_refuses_to_make_do_with_fewer_checkpoints_than_asked_for(run_dir:
 
     assert isinstance(result.exception, UsageError)
     assert "4 checkpoints are too few" in str(result.exception)
+
+
+@pytest.mark.parametrize("command", [["verify"], ["list"], ["merge", "merged"]])
+def test_each_command_shows_on_stderr_how_far_it_is(run_dir: Path, command: list[str]):
+    name, *out = command
+    result = CliRunner().invoke(app, [name, str(run_dir), *(str(run_dir / folder) for folder in out)])
+
+    assert "Checking step-00000040: " in result.stderr
+    assert ("Merging: 4 tensors" in result.stderr) == (name == "merge")
+    assert "Checking" not in result.stdout

@@ -38,3 +38,17 @@ def test_import_and_export_say_what_they_wrote_and_where(run, tmp_path):
     assert f"mixtral: 904 parameters in 10 tensors, float32, written to {tmp_path}/ckpt" in imported.output
     assert f"mixtral: 904 parameters in 10 tensors, bfloat16, written to {tmp_path}/again" in exported.output
     assert load_hf(tmp_path / "again").get_parameter("norm.weight").dtype == torch.bfloat16
+
+
+def test_import_and_export_show_on_stderr_how_far_they_are(run, tmp_path):
+    model = build_model(SPEC, seed=0, device=torch.device("cpu"), compute_dtype=torch.float32)
+    save_hf(model, tmp_path / "hf")
+
+    imported = run("import", tmp_path / "hf", tmp_path / "ckpt")
+    exported = run("export", tmp_path / "ckpt", tmp_path / "again")
+
+    # Embedding, head, 3 norms, router; 4 of attention, which are 2 of ours; 3 for each of 2 experts, 2 stacks of ours.
+    assert "Reading hf: 16 tensors" in imported.stderr
+    assert "Writing: 10 tensors" in imported.stderr
+    assert "Reading ckpt: 10 tensors" in exported.stderr
+    assert "Writing: 16 tensors" in exported.stderr

@@ -107,3 +107,14 @@ def test_a_damaged_checkpoint_is_refused(trained, tmp_path):
 def test_an_existing_folder_is_refused(trained, tmp_path):
     with pytest.raises(UsageError, match="exists already"):
         export_checkpoint(trained()[1], tmp_path / "run")
+
+
+def test_an_export_shows_the_check_the_reading_and_the_writing(trained, tmp_path, recorder):
+    export_checkpoint(trained("mixtral")[1], tmp_path / "hf", progress=recorder)
+
+    # Two layers of 8 experts. Ours: embedding, head, norm, and in each layer 2 norms, 2 of attention, router and
+    # the experts in 2 stacks. Theirs: 4 of attention, and 3 for each expert.
+    check, reading, writing = recorder.shown
+    assert check[0] == "Checking step-00000100"
+    assert reading == ["Reading step-00000100", 3 + 2 * 7, "tensors", 3 + 2 * 7]
+    assert writing == ["Writing", 3 + 2 * (7 + 24), "tensors", 3 + 2 * (7 + 24)]

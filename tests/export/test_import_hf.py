@@ -72,3 +72,14 @@ def test_damaged_tensor_files_leave_no_checkpoint(folder, tmp_path):
 def test_an_existing_place_is_refused(folder, tmp_path):
     with pytest.raises(UsageError, match="exists already"):
         import_hf(folder, tmp_path / "run")
+
+
+def test_an_import_shows_the_reading_the_writing_and_the_checksums(folder, tmp_path, recorder):
+    done = import_hf(folder, tmp_path / "ckpt", progress=recorder)
+
+    reading, writing, checksums = recorder.shown
+    n_stored = len(load_file(folder / "model.safetensors"))
+    assert reading == ["Reading hf", n_stored, "tensors", n_stored]
+    assert writing == ["Writing", done.tensors, "tensors", done.tensors]
+    assert checksums[0] == "Computing checksums"
+    assert checksums[1] == checksums[3]

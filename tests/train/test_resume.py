@@ -2,6 +2,7 @@ import pytest
 
 from everyflop.base.errors import UsageError
 from everyflop.base.files import read_lines
+from everyflop.base.progress import quiet
 from everyflop.checkpoint import list_checkpoints
 from everyflop.data.prepare import prepare
 from everyflop.train.resume import find_start, refuse_changes
@@ -26,7 +27,10 @@ def save_at(make_settled, device, run_dir):
 
 @pytest.fixture
 def find(make_run, device, run_dir):
-    return lambda **changes: find_start(make_run(**changes), run_dir, Telemetry(run_dir), device)
+    def find_(progress=quiet, **changes):
+        return find_start(make_run(**changes), run_dir, Telemetry(run_dir), device, progress=progress)
+
+    return find_
 
 
 def test_a_first_start_has_no_checkpoint_and_no_changes(find, make_settled):
@@ -41,6 +45,13 @@ def test_a_run_goes_on_from_its_newest_checkpoint(find, save_at):
 
     assert start.checkpoint.step == 8
     assert start.changes == {}
+
+
+def test_the_check_of_the_checkpoint_that_a_run_goes_on_from_is_shown(find, save_at, recorder):
+    save_at(4, 8)
+    find(recorder)
+
+    assert [title for title, *_ in recorder.shown] == ["Checking step-00000008"]
 
 
 def test_a_damaged_checkpoint_is_named_in_an_event_and_the_one_before_it_used(find, save_at, run_dir):
@@ -105,5 +116,5 @@ def test_changes_are_refused_with_both_values_and_the_way_on():
 def test_a_kept_run_of_a_newer_version_is_refused(find, run_dir):
     run_dir.run_file.write_text("schema = 2\n")
 
-    with pytest.raises(UsageError, match=r"has schema 2.*update everyflop"):
+    with pytest.raises(UsageError, match=r"schema: is 2.*update everyflop"):
         find()

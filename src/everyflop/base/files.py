@@ -12,13 +12,15 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from everyflop.base.errors import UsageError
 
 TEMPORARY_PREFIX = ".tmp-"
+
+_CHUNK_BYTES = 4 * 2**20
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -83,10 +85,14 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def sha256_file(path: Path) -> str:
-    """Return the hex digest of a file's bytes."""
+def sha256_file(path: Path, *, advance: Callable[[int], None] = lambda n_bytes: None) -> str:
+    """Return the hex digest of a file's bytes, telling `advance` how many more were read as it goes."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            advance(len(chunk))
+    return digest.hexdigest()
 
 
 def append_line(path: Path, record: dict[str, Any]) -> None:

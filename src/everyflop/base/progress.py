@@ -86,11 +86,11 @@ def _bar(title: str, total: int, unit: str, stream: TextIO) -> Iterator[Bar]:
     from rich import progress as rich  # 40 ms that a plain --help should not pay
     from rich.console import Console
 
+    in_gib = rich.DownloadColumn(binary_units=True)  # or in MiB, by the total
     columns = (
         rich.TextColumn("{task.description}"),
         rich.BarColumn(),
-        rich.MofNCompleteColumn(),
-        rich.TextColumn(unit),
+        *((in_gib,) if unit == "bytes" else (rich.MofNCompleteColumn(), rich.TextColumn(unit))),
         rich.TimeRemainingColumn(elapsed_when_finished=True),
     )
     with rich.Progress(*columns, console=Console(file=stream)) as display:

@@ -13,6 +13,7 @@ from typing import Any
 
 from everyflop.base.errors import DamagedFile, UsageError
 from everyflop.base.files import sha256_file, write_json
+from everyflop.base.progress import OpenProgress, quiet
 
 SCHEMA = 1
 MANIFEST_NAME = "manifest.json"
@@ -44,10 +45,11 @@ class Manifest:
     tensors: dict[str, TensorInfo]
 
 
-def describe_files(folder: Path) -> dict[str, FileInfo]:
+def describe_files(folder: Path, *, progress: OpenProgress = quiet) -> dict[str, FileInfo]:
     """Measure every file in a folder."""
-    paths = sorted(path for path in folder.iterdir() if path.is_file())
-    return {path.name: FileInfo(path.stat().st_size, sha256_file(path)) for path in paths}
+    sizes = {path: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
+    with progress("Computing checksums", total=sum(sizes.values()), unit="bytes") as bar:
+        return {path.name: FileInfo(size, sha256_file(path, advance=bar.advance)) for path, size in sizes.items()}
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -85,32 +87,41 @@ def read_manifest(folder: Path) -> Manifest:
     )
 
 
-def file_problems(folder: Path, manifest: Manifest, *, contents: bool) -> list[str]:
+def file_problems(folder: Path, manifest: Manifest, *, contents: bool, progress: OpenProgress = quiet) -> list[str]:
     """Compare a folder with its manifest: names and sizes, and with `contents` every byte's checksum.
 
     Returns one line for each file that differs; an empty list means that all is well.
     """
-    problems = []
+    problems, whole = [], []
     for name, info in manifest.files.items():
         path = folder / name
         if not path.is_file():
             problems.append(f"{name} is missing")
         elif (size := path.stat().st_size) != info.size_bytes:
             problems.append(f"{name} has {size} bytes where {info.size_bytes} were written")
-        elif contents and sha256_file(path) != info.sha256:
-            problems.append(f"{name} does not match its checksum")
+        else:
+            whole.append(name)
+    if contents:
+        problems += _changed(folder, {name: manifest.files[name] for name in whole}, progress)
     # The reader takes tensors from every tensor file in the folder, so one too many could stand in for the true one.
     strangers = {path.name for path in folder.glob("*.safetensors")} - manifest.files.keys()
     return problems + [f"{name} does not belong to this checkpoint" for name in sorted(strangers)]
 
 
-def verify(path: Path) -> list[str]:
+def _changed(folder: Path, files: dict[str, FileInfo], progress: OpenProgress) -> list[str]:
+    total = sum(info.size_bytes for info in files.values())
+    with progress(f"Checking {folder.name}", total=total, unit="bytes") as bar:
+        digests = {name: sha256_file(folder / name, advance=bar.advance) for name in files}
+    return [f"{name} does not match its checksum" for name in files if digests[name] != files[name].sha256]
+
+
+def verify(path: Path, *, progress: OpenProgress = quiet) -> list[str]:
     """Check every byte of a checkpoint. Returns what is wrong, one line each; an empty list means that it is good.
 
     Raises UsageError when a newer everyflop wrote it.
     """
     try:
-        return file_problems(path, read_manifest(path), contents=True)
+        return file_problems(path, read_manifest(path), contents=True, progress=progress)
     except DamagedFile as error:
         return [str(error)]
 

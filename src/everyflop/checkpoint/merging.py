@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from everyflop.base.errors import UsageError
+from everyflop.base.progress import Bar, OpenProgress, quiet
 from everyflop.checkpoint.read import Checkpoint, open_checkpoint
 from everyflop.checkpoint.write import STATE_NAME, write_checkpoint
 
 _MODEL_NAME = "model.json"
 
 
-def merge(paths: Sequence[Path], out: Path, *, weights: Sequence[float]) -> None:
+def merge(paths: Sequence[Path], out: Path, *, weights: Sequence[float], progress: OpenProgress = quiet) -> None:
     """Write to `out` a checkpoint whose model and router tensors are the weighted sum of the sources'.
 
     Sums run in fp64 and are stored in the newest source's dtype. The expert bias and running statistics of routers
@@ -31,7 +32,7 @@ def merge(paths: Sequence[Path], out: Path, *, weights: Sequence[float]) -> None
         raise UsageError(f"{out} exists already. Name a folder that does not exist yet.")
     if len(weights) != len(paths) or abs(sum(weights) - 1.0) > 1e-6:
         raise UsageError(f"the {len(weights)} weights {list(weights)} of {len(paths)} checkpoints must sum to 1")
-    sources = [open_checkpoint(path) for path in paths]
+    sources = [open_checkpoint(path, progress=progress) for path in paths]
     newest = max(sources, key=lambda source: source.step)
     _check_same_model(sources, newest)
     shares = zip(sources, weights, strict=True)
@@ -43,9 +44,10 @@ def merge(paths: Sequence[Path], out: Path, *, weights: Sequence[float]) -> None
     write_checkpoint(
         out,
         newest.step,
-        tensors=_weighted_sums(sources, newest, weights),
+        tensors=_weighted_sums(sources, newest, weights, progress),
         state=state,
         files={name: newest.file(name) for name in extra},
+        progress=progress,
     )
 
 
@@ -67,16 +69,26 @@ def _mergeable(checkpoint: Checkpoint) -> dict[str, tuple[str, tuple[int, ...]]]
     return {name: (info.dtype, info.shape) for name, info in infos if name.startswith(("model.", "router."))}
 
 
-def _weighted_sums(sources: Sequence[Checkpoint], newest: Checkpoint, weights: Sequence[float]) -> dict[str, Tensor]:
+def _weighted_sums(
+    sources: Sequence[Checkpoint], newest: Checkpoint, weights: Sequence[float], progress: OpenProgress
+) -> dict[str, Tensor]:
     """Sum file by file, so that of the sources no more than one file's tensors are in memory at a time."""
     merged: dict[str, Tensor] = {}
-    for file in sorted({newest.tensors[name].file for name in _mergeable(newest)}):
-        names = [name for name, info in newest.tensors.items() if info.file == file]
-        latest = newest.load(names)
-        floats = [name for name in names if latest[name].is_floating_point()]
-        sums = {name: torch.zeros(latest[name].shape, dtype=torch.float64) for name in floats}
-        for source, weight in zip(sources, weights, strict=True):
-            for name, tensor in source.load(floats).items():
-                sums[name].add_(tensor.double(), alpha=weight)
-        merged |= {name: sums[name].to(tensor.dtype) if name in sums else tensor for name, tensor in latest.items()}
+    wanted = _mergeable(newest)
+    with progress("Merging", total=len(wanted) * len(sources), unit="tensors") as bar:
+        for file in sorted({newest.tensors[name].file for name in wanted}):
+            names = [name for name, info in newest.tensors.items() if info.file == file]
+            merged |= _weighted_sum(sources, newest.load(names), weights, bar)
     return merged
+
+
+def _weighted_sum(
+    sources: Sequence[Checkpoint], latest: dict[str, Tensor], weights: Sequence[float], bar: Bar
+) -> dict[str, Tensor]:
+    sums = {name: torch.zeros(t.shape, dtype=torch.float64) for name, t in latest.items() if t.is_floating_point()}
+    for source, weight in zip(sources, weights, strict=True):
+        for name, tensor in source.load(latest).items():
+            if name in sums:
+                sums[name].add_(tensor.double(), alpha=weight)
+            bar.advance()
+    return {name: sums[name].to(tensor.dtype) if name in sums else tensor for name, tensor in latest.items()}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from everyflop.base.errors import DamagedFile, UsageError
+from everyflop.base.progress import OpenProgress, quiet
 from everyflop.checkpoint.folder import list_checkpoints
 from everyflop.checkpoint.manifest import FileInfo, TensorInfo, file_problems, read_manifest
 from everyflop.checkpoint.tensors import dtype_name, read_tensors
@@ -33,7 +34,9 @@ class Checkpoint:
             raise UsageError(f"{self.path} holds no {name}. It holds: {', '.join(sorted(self.files))}.")
         return _read_checked(self.path, name, self.files[name])
 
-    def load(self, names: str | Iterable[str], *, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+    def load(
+        self, names: str | Iterable[str], *, device: torch.device | str = "cpu", progress: OpenProgress = quiet
+    ) -> dict[str, Tensor]:
         """Load the named tensors, or with a text such as "model." all whose names start with it.
 
         Raises DamagedFile for a name that is not there.
@@ -43,7 +46,7 @@ class Checkpoint:
             raise DamagedFile(f"{self.path} lacks {', '.join(missing)}")
         infos = {name: self.tensors[name] for name in wanted}
         loaded = {n: torch.empty(i.shape, dtype=getattr(torch, i.dtype), device=device) for n, i in infos.items()}
-        read_tensors(self.path, loaded)
+        read_tensors(self.path, loaded, progress=progress)
         return loaded
 
     def load_into(self, tensors: Mapping[str, Tensor]) -> None:
@@ -69,27 +72,29 @@ class Checkpoint:
         return misfits + [f"{name} is stored and has no place here" for name in extra]
 
 
-def open_checkpoint(path: Path, *, verify: bool = True) -> Checkpoint:
+def open_checkpoint(path: Path, *, verify: bool = True, progress: OpenProgress = quiet) -> Checkpoint:
     """Open one checkpoint; with `verify` every byte of it is read and checked first.
 
     Raises DamagedFile naming each file that is missing, cut short or changed, and UsageError when a newer everyflop
     wrote it. Without `verify` only the manifest, the sizes and the state are checked.
     """
     manifest = read_manifest(path)
-    if problems := file_problems(path, manifest, contents=verify):
+    if problems := file_problems(path, manifest, contents=verify, progress=progress):
         raise DamagedFile(f"checkpoint {path} is damaged: {'; '.join(problems)}")
     state = json.loads(_read_checked(path, STATE_NAME, manifest.files[STATE_NAME]))
     return Checkpoint(path, manifest.step, state, manifest.tensors, manifest.files)
 
 
-def newest_good(folder: Path, on_damaged: Callable[[Path, str], None]) -> Checkpoint | None:
+def newest_good(
+    folder: Path, on_damaged: Callable[[Path, str], None], *, progress: OpenProgress = quiet
+) -> Checkpoint | None:
     """Open the newest checkpoint that passes every check, or return None.
 
     Each damaged one met on the way is reported as on_damaged(path, what is wrong) and skipped.
     """
     for path in reversed(list_checkpoints(folder)):
         try:
-            return open_checkpoint(path)
+            return open_checkpoint(path, progress=progress)
         except DamagedFile as error:
             on_damaged(path, str(error))
     return None

@@ -5,6 +5,7 @@ names of tensors only: a Python int would be saved and could not be loaded, so s
 """
 
 import contextlib
+import io
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,8 +16,11 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.default_planner import DefaultLoadPlanner, DefaultSavePlanner
+from torch.distributed.checkpoint.planner import ReadItem, WriteItem
 
 from everyflop.base.errors import DamagedFile
+from everyflop.base.progress import Bar, OpenProgress, quiet
 from everyflop.base.units import GIB
 from everyflop.checkpoint.manifest import TensorInfo
 
@@ -28,15 +32,17 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
+def write_tensors(
+    folder: Path, tensors: Mapping[str, Tensor], *, progress: OpenProgress = quiet
+) -> dict[str, TensorInfo]:
     """Write tensors of any device into safetensors files and return what was written where.
 
     The headers are read again and compared with what was meant; DamagedFile if the disk tells another story.
     """
     numbers = _file_numbers(tensors)
     writer = HuggingFaceStorageWriter(str(folder), fqn_to_index_mapping=numbers, thread_count=1)
-    with _plain_errors():
-        dcp.save(_separate(tensors), storage_writer=writer, no_dist=True)
+    with _plain_errors(), progress("Writing", total=len(tensors), unit="tensors") as bar:
+        dcp.save(_separate(tensors), storage_writer=writer, planner=_CountWritten(bar), no_dist=True)
     n_files = max(numbers.values(), default=0)
     meant = {
         name: TensorInfo(
@@ -65,14 +71,38 @@ def read_headers(folder: Path) -> dict[str, TensorInfo]:
     }
 
 
-def read_tensors(folder: Path, into: Mapping[str, Tensor]) -> None:
+def read_tensors(folder: Path, into: Mapping[str, Tensor], *, progress: OpenProgress = quiet) -> None:
     """Fill tensors in place from the files of a folder; names, dtypes and shapes must match those stored.
 
     Raises DamagedFile when a file cannot be read.
     """
     read_headers(folder)  # names the trouble with a header, which DCP would hide behind an assertion
-    with _plain_errors():
-        dcp.load(dict(into), storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)
+    reader = HuggingFaceStorageReader(str(folder))
+    with _plain_errors(), progress(f"Reading {folder.name}", total=len(into), unit="tensors") as bar:
+        dcp.load(dict(into), storage_reader=reader, planner=_CountRead(bar), no_dist=True)
+
+
+class _CountWritten(DefaultSavePlanner):
+    """Tells a bar of each tensor that DCP hands to a file."""
+
+    def __init__(self, bar: Bar):
+        super().__init__()
+        self._bar = bar
+
+    def resolve_data(self, write_item: WriteItem) -> Tensor | io.BytesIO:
+        self._bar.advance()
+        return super().resolve_data(write_item)
+
+
+class _CountRead(DefaultLoadPlanner):
+    """Tells a bar of each tensor that DCP has read."""
+
+    def __init__(self, bar: Bar):
+        super().__init__()
+        self._bar = bar
+
+    def commit_tensor(self, read_item: ReadItem, tensor: Tensor) -> None:
+        self._bar.advance()
 
 
 def _file_numbers(tensors: Mapping[str, Tensor]) -> dict[str, int]:

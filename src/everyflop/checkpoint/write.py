@@ -15,6 +15,7 @@ from torch import Tensor
 
 from everyflop.base.errors import UsageError
 from everyflop.base.files import new_folder
+from everyflop.base.progress import OpenProgress, quiet
 from everyflop.base.units import GIB
 from everyflop.checkpoint.folder import remove, retain, step_folder, sweep
 from everyflop.checkpoint.manifest import MANIFEST_NAME, Manifest, describe_files, verify, write_manifest
@@ -50,15 +51,21 @@ def save(
 
 
 def write_checkpoint(
-    path: Path, step: int, *, tensors: Mapping[str, Tensor], state: Mapping[str, Any], files: Mapping[str, bytes]
+    path: Path,
+    step: int,
+    *,
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    files: Mapping[str, bytes],
+    progress: OpenProgress = quiet,
 ) -> None:
     """Write one checkpoint at `path`, in place of whatever stands there."""
     contents = {**_checked_names(files), STATE_NAME: _exact_json(state)}
     with _disk_full_explained(path, tensors), new_folder(path) as temporary:
-        stored = write_tensors(temporary, tensors)
+        stored = write_tensors(temporary, tensors, progress=progress)
         for name, content in contents.items():
             (temporary / name).write_bytes(content)
-        write_manifest(temporary, Manifest(step, describe_files(temporary), stored))
+        write_manifest(temporary, Manifest(step, describe_files(temporary, progress=progress), stored))
         if path.exists():
             remove(path)
 

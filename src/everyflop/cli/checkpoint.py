@@ -34,10 +34,11 @@ def verify(path: _Where) -> None:
     everyflop checkpoint verify runs/tiny/checkpoints/step-00000100
     """
     from everyflop.base.errors import DamagedFile
+    from everyflop.base.progress import progress
     from everyflop.checkpoint.folder import find_all
     from everyflop.checkpoint.manifest import verify as problems_of
 
-    found = {checkpoint: problems_of(checkpoint) for checkpoint in find_all(path)}
+    found = {checkpoint: problems_of(checkpoint, progress=progress) for checkpoint in find_all(path)}
     for checkpoint, problems in found.items():
         typer.echo(f"{checkpoint}: {'; '.join(problems) or 'good'}")
     if damaged := [checkpoint.name for checkpoint, problems in found.items() if problems]:
@@ -57,13 +58,14 @@ def list_(path: _Where) -> None:
     from rich.table import Table
 
     from everyflop.base.errors import DamagedFile
+    from everyflop.base.progress import progress
     from everyflop.checkpoint.folder import find_all
     from everyflop.checkpoint.read import open_checkpoint
 
     table = Table("checkpoint", "step", "tokens", "size", "saved", "good?")
     for checkpoint in find_all(path):
         try:
-            table.add_row(checkpoint.name, *_facts(open_checkpoint(checkpoint)), "yes")
+            table.add_row(checkpoint.name, *_facts(open_checkpoint(checkpoint, progress=progress)), "yes")
         except DamagedFile as error:
             table.add_row(checkpoint.name, "", "", "", "", f"no: {error}")
     Console().print(table)
@@ -84,6 +86,7 @@ def merge(
     everyflop checkpoint merge runs/tiny averaged --method mean
     """
     from everyflop.base.errors import UsageError
+    from everyflop.base.progress import progress
     from everyflop.checkpoint.folder import find, find_all
     from everyflop.checkpoint.manifest import read_manifest
     from everyflop.checkpoint.merging import merge as merge_checkpoints
@@ -98,7 +101,7 @@ def merge(
             "Save more of them: checkpoint.every_steps and checkpoint.keep in the run file."
         )
     weights = merge_weights(len(oldest_first), method=method.value)
-    merge_checkpoints(oldest_first, out, weights=weights)
+    merge_checkpoints(oldest_first, out, weights=weights, progress=progress)
     for path, weight in zip(oldest_first, weights, strict=True):
         typer.echo(f"{weight:.4f} of {path}")
     typer.echo(f"merged into {out}")

@@ -32,11 +32,12 @@ def export(
     """
     import torch
 
+    from everyflop.base.progress import progress
     from everyflop.base.units import short_count
     from everyflop.export.export_hf import export_checkpoint
 
     torch_dtype = {None: None, Dtype.bf16: torch.bfloat16, Dtype.fp32: torch.float32}[dtype]
-    done = export_checkpoint(ckpt, out, dtype=torch_dtype)
+    done = export_checkpoint(ckpt, out, dtype=torch_dtype, progress=progress)
     typer.echo(
         f"{done.spec.family}: {short_count(done.parameters)} parameters in {done.tensors} tensors, "
         f"{done.dtype}, written to {done.path}"

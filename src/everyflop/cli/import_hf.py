@@ -14,10 +14,11 @@ def import_hf(
 
     everyflop import Ling-mini-base-2.0 ling-mini
     """
+    from everyflop.base.progress import progress
     from everyflop.base.units import short_count
     from everyflop.export.import_hf import import_hf as convert
 
-    done = convert(hf_dir, out)
+    done = convert(hf_dir, out, progress=progress)
     typer.echo(
         f"{done.spec.family}: {short_count(done.parameters)} parameters in {done.tensors} tensors, "
         f"{done.dtype}, written to {done.path}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from everyflop.base.progress import OpenProgress, quiet
 from everyflop.checkpoint.folder import find
 from everyflop.checkpoint.read import Checkpoint, open_checkpoint
 from everyflop.export.converted import CARRIED, HF_CONFIG_NAME, HF_SOURCE_NAME, Converted
@@ -16,23 +17,26 @@ from everyflop.model.hf.source import Source
 from everyflop.spec.model import ModelSpec
 
 
-def export_checkpoint(ckpt: Path, out: Path, *, dtype: torch.dtype | None = None) -> Converted:
+def export_checkpoint(
+    ckpt: Path, out: Path, *, dtype: torch.dtype | None = None, progress: OpenProgress = quiet
+) -> Converted:
     """Write the model of a checkpoint, or of a run directory's newest one, as a Hugging Face folder.
 
     dtype None keeps fp32, or for an imported model whose weights are unchanged the types it came with. Tokenizer files
     are carried along; a tokenizer of our own gets the tokenizer_config.json that transformers needs. Raises UsageError
     if `out` exists or config.json cannot express the model, DamagedFile for a damaged checkpoint.
     """
-    checkpoint = open_checkpoint(find(ckpt))
+    checkpoint = open_checkpoint(find(ckpt), progress=progress)
     spec = ModelSpec.model_validate_json(checkpoint.file("model.json"))
     names = sorted({f"model.{part.ours}" for part in parts(spec)})
-    tensors = {name.removeprefix("model."): tensor for name, tensor in checkpoint.load(names).items()}
+    loaded = checkpoint.load(names, progress=progress)
+    tensors = {name.removeprefix("model."): tensor for name, tensor in loaded.items()}
     files = {name: checkpoint.file(name) for name in CARRIED if name in checkpoint.files}
     config, source = _origin(checkpoint)
     if "tokenizer.json" in files and "tokenizer_config.json" not in files:
         files["tokenizer_config.json"] = tokenizer_config(files["tokenizer.json"], spec.max_positions)
         config = config or token_ids(files["tokenizer.json"])
-    save_tensors(spec, tensors, out, config=config, source=source, dtype=dtype, files=files)
+    save_tensors(spec, tensors, out, config=config, source=source, dtype=dtype, files=files, progress=progress)
     written: dict[str, Any] = json.loads((out / "config.json").read_bytes())
     return Converted.of(spec, out, tensors, written.get("torch_dtype") or written.get("dtype") or "float32")
 

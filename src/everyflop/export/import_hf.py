@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from everyflop.base.errors import UsageError
+from everyflop.base.progress import OpenProgress, quiet
 from everyflop.checkpoint.write import write_checkpoint
 from everyflop.export.converted import CARRIED, HF_CONFIG_NAME, HF_SOURCE_NAME, Converted
 from everyflop.model.hf.config import read_config
@@ -13,7 +14,7 @@ from everyflop.model.hf.folder import list_tensors
 from everyflop.model.hf.load import load_tensors, source_of_folder
 
 
-def import_hf(hf_dir: Path, out: Path) -> Converted:
+def import_hf(hf_dir: Path, out: Path, *, progress: OpenProgress = quiet) -> Converted:
     """Write the model of a Hugging Face folder as a checkpoint at `out`, with its tokenizer's files.
 
     Weights become fp32; the types they had are noted, so that exporting them unchanged gives back the same tensors.
@@ -22,7 +23,7 @@ def import_hf(hf_dir: Path, out: Path) -> Converted:
     if out.exists():
         raise UsageError(f"{out} exists already; choose a new folder or remove it first.")
     spec, config = read_config(hf_dir)
-    tensors = load_tensors(hf_dir, spec, torch.float32)
+    tensors = load_tensors(hf_dir, spec, torch.float32, progress=progress)
     source = source_of_folder(spec, config, list_tensors(hf_dir))
     files = {name: (hf_dir / name).read_bytes() for name in CARRIED if (hf_dir / name).is_file()}
     files["model.json"] = spec.model_dump_json(indent=2).encode()
@@ -34,5 +35,6 @@ def import_hf(hf_dir: Path, out: Path) -> Converted:
         tensors={f"model.{name}": tensor for name, tensor in tensors.items()},
         state={"schema": 1, "imported_from": str(hf_dir)},
         files=files,
+        progress=progress,
     )
     return Converted.of(spec, out, tensors, "float32")

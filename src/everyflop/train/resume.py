@@ -6,6 +6,7 @@ from typing import Any
 
 from everyflop.backend.device import Device
 from everyflop.base.errors import UsageError
+from everyflop.base.progress import OpenProgress, quiet
 from everyflop.checkpoint import Checkpoint, newest_good
 from everyflop.infer.load import read_spec
 from everyflop.spec.run import RunSpec
@@ -25,7 +26,9 @@ class Start:
     """What differs from before and affects the weights: key -> [before, now]."""
 
 
-def find_start(run: RunSpec, run_dir: RunDir, telemetry: Telemetry, device: Device) -> Start:
+def find_start(
+    run: RunSpec, run_dir: RunDir, telemetry: Telemetry, device: Device, *, progress: OpenProgress = quiet
+) -> Start:
     """Settle a run, by its earlier settings where there are any, and find its newest good checkpoint.
 
     Damaged checkpoints on the way become events.
@@ -35,7 +38,9 @@ def find_start(run: RunSpec, run_dir: RunDir, telemetry: Telemetry, device: Devi
         run = keep_settled(run, earlier)
     settled = settle(run, run.model or read_spec(Path(run.init_from or "")), device)
     checkpoint = newest_good(
-        run_dir.checkpoints, lambda path, why: telemetry.event("damaged_checkpoint", path=str(path), cause=why)
+        run_dir.checkpoints,
+        lambda path, why: telemetry.event("damaged_checkpoint", path=str(path), cause=why),
+        progress=progress,
     )
     if earlier is None or checkpoint is None:
         return Start(settled, checkpoint, {})

@@ -43,7 +43,7 @@ def train(
     out: TextIO = stream or sys.stderr
     with claim(run, resume=resume) as run_dir:
         telemetry = Telemetry(run_dir)
-        start = find_start(run, run_dir, telemetry, device)
+        start = find_start(run, run_dir, telemetry, device, progress=progress)
         if not allow_change:
             refuse_changes(start.changes)
         torch.set_num_threads(start.settled.threads)

@@ -232,3 +232,9 @@ def test_a_path_that_does_not_exist_is_a_usage_error(tmp_path):
 
 def test_the_message_names_the_first_twenty_problems_and_counts_the_rest(config, write_folder):
     refused(write_folder(config, {NORM: torch.ones(16)}), r"\n  - and \d+ more$")
+
+
+def test_loading_shows_each_tensor_of_the_files_once(sharded, tensors, recorder):
+    load_tensors(sharded, read_config(sharded)[0], progress=recorder)
+
+    assert recorder.shown == [["Reading sharded", len(tensors), "tensors", len(tensors)]]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from everyflop.base.errors import UsageError
 from everyflop.model.build import build_model
 from everyflop.model.hf.load import load_hf
-from everyflop.model.hf.save import save_hf
+from everyflop.model.hf.save import save_hf, save_tensors
 from everyflop.spec.model import ModelSpec
 
 
@@ -238,3 +238,13 @@ def test_a_stored_fp64_model_computes_in_fp64(bailing, ling_v2_config, write_fol
     folder = write_folder(config, bailing.random_tensors(config, np.random.default_rng(0)))
 
     assert load_hf(folder)(torch.zeros(1, 3, dtype=torch.int64)).dtype == torch.float64
+
+
+def test_saving_shows_each_tensor_of_the_files_once(folder, tmp_path, recorder):
+    model, n_stored = load_hf(folder, torch.float32), len(tensors_in(folder))
+    save_tensors(
+        model.spec, model.state_dict(), tmp_path / "again", config=None, source=None, max_shard_bytes=3000, files={},
+        progress=recorder,
+    )  # fmt: skip
+
+    assert recorder.shown == [["Writing", n_stored, "tensors", n_stored]]

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from everyflop.base.errors import DamagedFile
+from everyflop.base.progress import OpenProgress, quiet
 from everyflop.model.hf.config import read_config
 from everyflop.model.hf.folder import DTYPES, Stored, list_tensors, refuse
 from everyflop.model.hf.names import Part, copies, parts
@@ -33,7 +34,7 @@ def load_hf(path: str | Path, dtype: torch.dtype | None = None) -> CausalLM:
     spec, config = read_config(folder)
     stored = list_tensors(folder)
     model = empty_model(spec)
-    tensors = _load(folder, model, stored, dtype)
+    tensors = _load(folder, model, stored, dtype, quiet)
     model.load_state_dict(tensors, assign=True)
     if dtype is None:
         remember(model, source_of_folder(spec, config, stored))
@@ -42,13 +43,15 @@ def load_hf(path: str | Path, dtype: torch.dtype | None = None) -> CausalLM:
     return model
 
 
-def load_tensors(path: str | Path, spec: ModelSpec, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+def load_tensors(
+    path: str | Path, spec: ModelSpec, dtype: torch.dtype | None = None, *, progress: OpenProgress = quiet
+) -> dict[str, Tensor]:
     """Return the tensors of a Hugging Face folder under our names, for a spec that read_config returned.
 
     Raises DamagedFile as load_hf does.
     """
     folder = Path(path)
-    return _load(folder, empty_model(spec), list_tensors(folder), dtype)
+    return _load(folder, empty_model(spec), list_tensors(folder), dtype, progress)
 
 
 def source_of_folder(spec: ModelSpec, config: dict[str, Any], stored: Mapping[str, Stored]) -> Source:
@@ -63,7 +66,9 @@ def empty_model(spec: ModelSpec) -> CausalLM:
         return CausalLM(spec)
 
 
-def _load(folder: Path, model: CausalLM, stored: Mapping[str, Stored], dtype: torch.dtype | None) -> dict[str, Tensor]:
+def _load(
+    folder: Path, model: CausalLM, stored: Mapping[str, Stored], dtype: torch.dtype | None, progress: OpenProgress
+) -> dict[str, Tensor]:
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     wanted = list(parts(model.spec))
     refuse(folder, _problems(model, wanted, stored))
@@ -71,7 +76,7 @@ def _load(folder: Path, model: CausalLM, stored: Mapping[str, Stored], dtype: to
         name: torch.empty(shapes[name], dtype=kept, device="cpu")
         for name, kept in _dtypes(wanted, stored, dtype).items()
     }
-    with ExitStack() as files:
+    with ExitStack() as files, progress(f"Reading {folder.name}", total=len(wanted), unit="tensors") as bar:
         opened = {}
         for part in sorted(wanted, key=lambda part: stored[part.name].file):
             file = stored[part.name].file
@@ -79,6 +84,7 @@ def _load(folder: Path, model: CausalLM, stored: Mapping[str, Stored], dtype: to
                 files.close()  # one file at a time
                 opened = {file: files.enter_context(safe_open(file, "pt"))}
             part.of(tensors[part.ours]).copy_(_read(opened[file], part.name, file))
+            bar.advance()
     refuse(folder, _unequal_copies(model.spec, stored))
     return tensors
 

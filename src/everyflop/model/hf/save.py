@@ -11,6 +11,7 @@ from torch import Tensor
 
 from everyflop.base.errors import UsageError
 from everyflop.base.files import new_folder, write_atomic, write_json
+from everyflop.base.progress import Bar, OpenProgress, quiet
 from everyflop.model.hf.config import CONFIG_NAME, write_config
 from everyflop.model.hf.folder import INDEX_NAME, SINGLE_NAME
 from everyflop.model.hf.names import Part, copies, parts, written_copies
@@ -58,6 +59,7 @@ def save_tensors(
     dtype: torch.dtype | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
     files: Mapping[str, bytes],
+    progress: OpenProgress = quiet,
 ) -> None:
     """Do what save_hf says for tensors under our names. config and source describe the files the model came from."""
     _check_target(folder)
@@ -71,7 +73,8 @@ def save_tensors(
     table = write_config(spec, config, dtype=written_dtype)
     shards = list(_shards(planned, tensors, max_shard_bytes))
     with new_folder(folder) as temporary:
-        _write_shards(temporary, shards, tensors)
+        with progress("Writing", total=len(planned), unit="tensors") as bar:
+            _write_shards(temporary, shards, tensors, bar)
         write_json(temporary / CONFIG_NAME, table)
         for name, content in files.items():
             write_atomic(temporary / name, content)
@@ -128,7 +131,7 @@ def _shards(planned: list[Planned], tensors: Mapping[str, Tensor], limit: int) -
     yield shard
 
 
-def _write_shards(folder: Path, shards: list[list[Planned]], tensors: Mapping[str, Tensor]) -> None:
+def _write_shards(folder: Path, shards: list[list[Planned]], tensors: Mapping[str, Tensor], bar: Bar) -> None:
     placed: dict[str, str] = {}
     total = 0
     for number, shard in enumerate(shards, 1):
@@ -139,6 +142,7 @@ def _write_shards(folder: Path, shards: list[list[Planned]], tensors: Mapping[st
             for name, part, dtype in shard
         }
         save_file(content, folder / file, metadata={"format": "pt"})
+        bar.advance(len(shard))
         placed |= dict.fromkeys(content, file)
         total += sum(tensor.nbytes for tensor in content.values())
     if len(shards) > 1:
