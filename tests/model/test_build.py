@@ -75,6 +75,20 @@ def test_matrices_are_normal_with_the_stated_deviation(std):
             assert parameter.std().item() == pytest.approx(std, abs=slack), name
 
 
+def test_the_embedding_and_what_writes_to_the_residual_stream_can_have_deviations_of_their_own():
+    model = built(init_std=0.05, embed_std=1.0, output_std=0.01, n_experts=16)
+
+    found = {name: p.std().item() for name, p in model.named_parameters() if p.dim() > 1}
+    outputs = {name for name in found if ".out." in name or ".down" in name}
+    assert found["embed.weight"] == pytest.approx(1.0, rel=0.05)
+    assert (
+        len(outputs) == 3 * 2 + 2
+    )  # in each of three blocks: attention, feed-forward; in the MoE ones the shared expert
+    assert {name: found[name] for name in outputs} == pytest.approx(dict.fromkeys(outputs, 0.01), rel=0.1)
+    rest = found.keys() - outputs - {"embed.weight"} - {name for name in found if "router" in name}
+    assert {name: found[name] for name in rest} == pytest.approx(dict.fromkeys(rest, 0.05), rel=0.1)
+
+
 def test_routers_are_uniform_up_to_one_over_the_root_of_the_hidden_size():
     weights = torch.cat([p.flatten() for name, p in built().named_parameters() if name.endswith("router.weight")])
 

@@ -24,7 +24,7 @@ def build_model(spec: ModelSpec, *, seed: int, device: torch.device, compute_dty
 
 @torch.no_grad()
 def initialise(model: CausalLM, seed: int) -> None:
-    """Set matrices to N(0, init_std), routers to U(+-1/sqrt(hidden)) as the Bailing code, norms to 1, biases to 0."""
+    """Set matrices to N(0, std) by the spec, routers to U(+-1/sqrt(hidden)) as Bailing, norms to 1, biases to 0."""
     spec = model.spec
     for name, buffer in model.named_buffers():
         assert name.endswith("expert_bias"), name
@@ -38,7 +38,15 @@ def initialise(model: CausalLM, seed: int) -> None:
         elif name.endswith("bias"):
             parameter.zero_()
         else:
-            parameter.copy_(torch.empty(parameter.shape).normal_(0.0, spec.init_std, generator=_generator(name, seed)))
+            std = _std(spec, name)
+            parameter.copy_(torch.empty(parameter.shape).normal_(0.0, std, generator=_generator(name, seed)))
+
+
+def _std(spec: ModelSpec, name: str) -> float:
+    if name == "embed.weight":
+        return spec.embed_std or spec.init_std
+    writes_to_residual = name.endswith(("attn.out.weight", "down.weight", "experts.down"))
+    return (spec.output_std if writes_to_residual else None) or spec.init_std
 
 
 def _generator(name: str, seed: int) -> torch.Generator:

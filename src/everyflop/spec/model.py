@@ -85,6 +85,11 @@ class ModelSpec(Spec):
     mtp_loss_weight: float = Field(default=0.0, ge=0)
     norm_eps: float = Field(default=1e-6, gt=0)
     init_std: float = Field(default=0.02, gt=0)
+    """Standard deviation of starting weights: of all matrices but the router's, unless the next two say otherwise."""
+    embed_std: float | None = Field(default=None, gt=0)
+    """That of the embedding. A short run needs tokens to stand out from what the first layers add to them."""
+    output_std: float | None = Field(default=None, gt=0)
+    """That of the matrices that write to the residual stream: attention output and down projections."""
     max_positions: int = Field(default=32_768, gt=0)
 
     @model_validator(mode="before")

@@ -121,7 +121,7 @@ def restore_session(session: Session, checkpoint: Checkpoint) -> None:
 
 
 def _refuse_other_shape(wanted: ModelSpec, found: ModelSpec, path: str) -> None:
-    training_only = {"init_std", "mtp_loss_weight", "max_positions"}
+    training_only = {"init_std", "embed_std", "output_std", "mtp_loss_weight", "max_positions"}
     now, then = wanted.model_dump(exclude=training_only), found.model_dump(exclude=training_only)
     if different := [f"{key} ({then[key]} there, {now[key]} here)" for key in now if now[key] != then[key]]:
         raise UsageError(
