@@ -4,6 +4,11 @@ import pytest
 
 from everyflop.base.errors import ExpectedNo
 from everyflop.train.judge import MOST_SKIPPED_IN_A_ROW, fault, refuse_divergence
+from everyflop.train.state import Progress
+
+
+def skipped(in_a_row: int) -> Progress:
+    return Progress(skipped_in_a_row=in_a_row, ledger=[{"cause": "loss is nan"}] * in_a_row)
 
 
 @pytest.mark.parametrize(("loss", "grad_norm"), [(3.2, 1.0), (0.0, 0.0), (1e30, 1e30)])
@@ -22,9 +27,9 @@ def test_a_gradient_that_is_not_finite_is_a_fault_although_the_loss_is(norm):
 
 
 def test_a_few_skipped_steps_in_a_row_are_bad_luck():
-    refuse_divergence(MOST_SKIPPED_IN_A_ROW - 1, "loss is nan")
+    refuse_divergence(skipped(MOST_SKIPPED_IN_A_ROW - 1))
 
 
 def test_more_skipped_steps_in_a_row_are_divergence_with_cause_and_advice():
     with pytest.raises(ExpectedNo, match=r"5 steps in a row .*\(loss is nan\).*lower optim\.lr"):
-        refuse_divergence(MOST_SKIPPED_IN_A_ROW, "loss is nan")
+        refuse_divergence(skipped(MOST_SKIPPED_IN_A_ROW))

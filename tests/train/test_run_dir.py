@@ -59,7 +59,7 @@ def test_a_directory_with_a_run_in_it_is_never_overwritten(make_run, state):
         if state == "finished":
             run_dir.summary.write_text("{}")
 
-    with pytest.raises(UsageError, match=rf"holds a {state} run.*--resume.*--new"), claim(make_run(), resume=False):
+    with pytest.raises(UsageError, match=rf"holds an? {state} run.*--resume.*--new"), claim(make_run(), resume=False):
         pass
 
 
@@ -93,5 +93,13 @@ def test_the_next_free_name_is_the_runs_own_while_it_is_free(make_run):
 def test_the_next_free_name_counts_on_from_2_and_changes_nothing_else(make_run):
     for name in ("tiny", "tiny-2"):
         make_run(run={"name": name}).dir.mkdir(parents=True)
+        (make_run(run={"name": name}).dir / "run.toml").touch()
 
     assert next_free_name(make_run()) == make_run(run={"name": "tiny-3"})
+
+
+def test_a_start_that_failed_leaves_its_name_free(make_run):
+    with pytest.raises(ZeroDivisionError), claim(make_run(), resume=False):
+        raise ZeroDivisionError
+
+    assert next_free_name(make_run()) == make_run()

@@ -20,7 +20,7 @@ from everyflop.spec.named_files import missing_files
 from everyflop.spec.overrides import apply_overrides
 from everyflop.spec.presets import preset_fields, preset_names
 from everyflop.spec.problems import problems_of, take_out
-from everyflop.spec.run import DEFAULT_VOCAB_SIZE, RunSpec
+from everyflop.spec.run import DEFAULT_VOCAB_SIZE, SCHEMA, RunSpec
 
 Tables = dict[str, Any]
 
@@ -55,7 +55,10 @@ def read_run(path: str | Path, overrides: Iterable[str] = (), *, files: bool = T
 def parse_run(tables: Tables) -> tuple[RunSpec | None, list[Problem]]:
     """Validate run-file tables. Returns the run and no problem, or None and every problem found."""
     tables = copy.deepcopy(tables)
+    schema = tables.pop("schema", SCHEMA)
     problems, stand_ins = _prepare_model(tables)
+    if schema != SCHEMA:
+        problems.append(Problem("schema", f"is {schema!r}, and this version reads {SCHEMA}", "update everyflop"))
     run: RunSpec | None = None
     while run is None:
         try:

@@ -12,6 +12,9 @@ from everyflop.spec.train import CheckpointSpec, MoneySpec, OptimSpec, RouterSpe
 
 DEFAULT_VOCAB_SIZE = 4096
 
+SCHEMA = 1
+"""Version of the run file. A file without one is of this version; a newer one is refused."""
+
 
 class RunSpec(Spec):
     """All of a run. `model` is None only where it comes from init_from and nothing else."""
@@ -56,7 +59,7 @@ class RunSpec(Spec):
 
     def to_tables(self) -> dict[str, Any]:
         """Return the tables of an equivalent run file, without empty values."""
-        tables = self.model_dump(mode="json", exclude_none=True)
+        tables = {"schema": SCHEMA, **self.model_dump(mode="json", exclude_none=True)}
         if init_from := tables.pop("init_from", None):
             tables.setdefault("model", {})["init_from"] = init_from
         return tables

@@ -3,6 +3,7 @@
 import math
 
 from everyflop.base.errors import ExpectedNo
+from everyflop.train.state import Progress
 
 MOST_SKIPPED_IN_A_ROW = 5
 
@@ -16,11 +17,12 @@ def fault(loss: float, grad_norm: float) -> str | None:
     return None
 
 
-def refuse_divergence(skipped_in_a_row: int, cause: str) -> None:
+def refuse_divergence(progress: Progress) -> None:
     """Raise ExpectedNo once several batches in a row were unusable: the weights are the cause then, not the data."""
-    if skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+    if progress.skipped_in_a_row >= MOST_SKIPPED_IN_A_ROW:
+        cause = progress.ledger[-1]["cause"]
         raise ExpectedNo(
-            f"{skipped_in_a_row} steps in a row had to be skipped ({cause}), so the run has diverged. "
+            f"{progress.skipped_in_a_row} steps in a row had to be skipped ({cause}), so the run has diverged. "
             "Start again with a lower optim.lr or optim.clip, or add --resume --allow-change to do so from the last "
             "checkpoint, which is intact if one was saved."
         )

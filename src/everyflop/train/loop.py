@@ -7,7 +7,6 @@ save
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
@@ -43,6 +42,7 @@ class Loop:
     now_s: Callable[[], float] = time.monotonic
     expert_load: list[list[float]] = field(default_factory=list)
     """Of the last step: for each router, each expert's tokens over the mean."""
+    saved_step: int | None = None
 
     def run(self) -> None:
         """Train until the run's tokens are used up. Raises Interrupted after saving, when a signal asked for it."""
@@ -55,6 +55,7 @@ class Loop:
                 record = self._step(batch_tokens)
                 progress.seconds = held_before_s + self.now_s() - started_s
                 self._record(record, batch_tokens, step_s=self.now_s() - began_s)
+                refuse_divergence(progress)
                 if _due(progress.step, train.validate_every_steps):
                     self._validate_some()
                 if _due(progress.step, run.checkpoint.every_steps):
@@ -118,7 +119,6 @@ class Loop:
         progress.ledger.append(entry)
         progress.skipped_in_a_row += 1
         self.telemetry.event("skip", **entry)
-        refuse_divergence(progress.skipped_in_a_row, cause)
 
     def _record(self, record: dict[str, float], batch_tokens: int, *, step_s: float) -> None:
         progress = self.session.progress
@@ -147,12 +147,14 @@ class Loop:
             )
             self.display.note(f"validation {name}: loss {result.loss:.3f}, {result.bits_per_byte:.3f} bits per byte")
 
-    def _save(self, why: str) -> Path:
+    def _save(self, why: str) -> None:
+        if self.saved_step == self.session.progress.step:
+            return
         self.telemetry.sync()
         path = save_session(self.session, self.run_dir, self.prepared)
         step, load = self.session.progress.step, [[round(share, 3) for share in router] for router in self.expert_load]
         self.telemetry.event("save", step=step, path=str(path), why=why, expert_load=load)
-        return path
+        self.saved_step = step
 
 
 def validate_all(session: Session, prepared: Prepared, open_progress: OpenProgress) -> dict[str, Validation]:

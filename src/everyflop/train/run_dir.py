@@ -5,7 +5,6 @@ runs/tiny/  run.toml data.json tokenizer.json metrics.jsonl events.jsonl summary
 """
 
 import contextlib
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from everyflop.base.files import locked, write_atomic
 from everyflop.spec.read import read_run
 from everyflop.spec.run import RunSpec
 
-SCHEMA = 1
+LOCK_NAME = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +60,7 @@ class RunDir:
         write_atomic(self.run_file, run_toml(run))
 
     def read_run(self) -> RunSpec:
-        """Return the run as it was settled. Raises UsageError when a newer version of everyflop wrote it."""
-        schema = tomllib.loads(self.run_file.read_text()).get("schema", SCHEMA)
-        if schema > SCHEMA:
-            raise UsageError(
-                f"{self.run_file} has schema {schema}; this version reads up to {SCHEMA}: update everyflop."
-            )
+        """Return the run as it was settled. Raises InvalidFile when another version of everyflop wrote it."""
         return read_run(self.run_file, files=False)
 
 
@@ -83,20 +77,25 @@ def claim(run: RunSpec, *, resume: bool) -> Iterator[RunDir]:
     """
     run_dir = RunDir(run.dir)
     busy = f"the run '{run.run.name}' is in use by another process. Wait for it, or choose another run.name."
-    with locked(run_dir.path / ".lock", busy=busy):
-        if not resume and run_dir.run_file.exists():
-            state = "finished" if run_dir.summary.exists() else "unfinished"
+    with locked(run_dir.path / LOCK_NAME, busy=busy):
+        if not resume and _in_use(run_dir.path):
+            state = "a finished" if run_dir.summary.exists() else "an unfinished"
             raise UsageError(
-                f"{run_dir.path} holds a {state} run, which is never overwritten. "
+                f"{run_dir.path} holds {state} run, which is never overwritten. "
                 "Add --resume to continue it, --new to take the next free name, or run.name=OTHER."
             )
         yield run_dir
 
 
 def next_free_name(run: RunSpec) -> RunSpec:
-    """Return the run under its own name, or the first of name-2, name-3 ... whose directory does not exist yet."""
+    """Return the run under its own name, or the first of name-2, name-3 ... whose directory is free."""
     base, number = run.run.name, 1
-    while run.dir.exists():
+    while _in_use(run.dir):
         number += 1
         run = run.model_copy(update={"run": run.run.model_copy(update={"name": f"{base}-{number}"})})
     return run
+
+
+def _in_use(path: Path) -> bool:
+    """Whether a directory holds anything but the lock that a start leaves when it fails."""
+    return path.is_dir() and any(entry.name != LOCK_NAME for entry in path.iterdir())
