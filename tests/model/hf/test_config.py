@@ -72,6 +72,13 @@ def test_a_config_written_from_scratch_names_no_token_that_the_vocabulary_may_la
     assert {config[f"{name}_token_id"] for name in ("bos", "eos", "pad")} == {None}
 
 
+def test_how_weights_start_is_no_part_of_a_config():
+    spec = preset("ling-mini-2.0")
+    scaled = spec.model_copy(update={"embed_std": 1.0, "output_std": 0.01})
+
+    assert write_config(scaled) == write_config(spec)
+
+
 def test_a_ling_1_config_written_from_scratch_has_no_dropout():
     config = write_config(preset("ling-lite"))
 

@@ -149,7 +149,7 @@ def _differences(spec: ModelSpec, other: ModelSpec) -> list[str]:
 
 def _meaning(spec: ModelSpec) -> dict[str, Any]:
     """Return a spec's fields, with those that the others leave without effect set to one value."""
-    fields = spec.model_dump()
+    fields = spec.model_dump(exclude={"embed_std", "output_std"})  # only a run that starts from nothing asks
     fields["rotary_dim"] = spec.rope_dim
     fields["dense_layers"] = tuple(sorted(set(spec.dense_layers)))
     if not spec.dense_layers:
