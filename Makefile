@@ -34,8 +34,9 @@ $(VENV)/.dev-installed: requirements/dev.txt $(VENV)/.train-installed
 train: $(VENV)/.train-installed
 	$(VENV)/bin/everyflop train $(RECIPE) --new
 
+# One thread a worker: torch's threads of several processes would wait for each other's cores.
 test: check
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile
 
 test-full: install
 	$(RUN) -m pytest -m full $(PYTEST_ARGS)
