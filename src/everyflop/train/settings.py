@@ -46,7 +46,7 @@ def settle(run: RunSpec, model: ModelSpec, device: Device) -> Settled:
         )
     precision = device.best_precision if train.precision == "auto" else train.precision
     micro_batch = train.micro_batch or _default_micro_batch(train, batch_tokens)
-    threads = run.run.threads or os.cpu_count() or 1
+    threads = run.run.threads or len(os.sched_getaffinity(0))
     peak_lr = run.optim.lr or default_lr(model, train.tokens)
     update = {"batch_tokens": batch_tokens, "micro_batch": micro_batch, "precision": precision}
     full = run.model_copy(
