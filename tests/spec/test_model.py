@@ -19,6 +19,7 @@ FIELDS: dict[str, Any] = {
     "expert_width": 16,
 }
 MLA = {"attention": "mla", "kv_rank": 8, "nope_head_dim": 6, "rope_head_dim": 4, "v_head_dim": 5}
+YARN = {"factor": 4.0, "original_max_positions": 64}
 
 
 def model(**changes: Any) -> ModelSpec:
@@ -42,6 +43,7 @@ def model(**changes: Any) -> ModelSpec:
         ({"rotary_dim": 3}, "rotary_dim"),
         ({"rotary_dim": 10}, "rotary_dim"),
         ({"tied_embeddings": True, "norm_head": True}, "norm_head"),
+        ({"yarn": YARN, "rope_theta": 1.0}, "rope_theta"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused_by_the_key_to_mend(changes: dict[str, Any], key: str):
@@ -63,6 +65,8 @@ def test_sizes_that_do_not_fit_are_refused_by_the_key_to_mend(changes: dict[str,
         {"rotary_dim": 8},
         MLA,
         {"head_dim": 10},
+        {"rope_theta": 1.0},
+        {"yarn": YARN, "rope_theta": 1.5},
     ],
 )
 def test_sizes_that_just_fit_are_taken(changes: dict[str, Any]):

@@ -17,8 +17,8 @@ class YarnSpec(Spec):
 
     factor: float = Field(ge=1)
     original_max_positions: int = Field(gt=0)
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
+    beta_fast: float = Field(default=32.0, gt=0)
+    beta_slow: float = Field(default=1.0, gt=0)
     attention_factor: float | None = None
     """Multiplies cos and sin; by default 0.1 ln(factor) + 1, or from mscale and mscale_all_dim."""
     mscale: float | None = None
@@ -120,6 +120,8 @@ class ModelSpec(Spec):
             found.append(("rotary_dim", f"rope turns channels in pairs, and {self.rope_dim} channels are odd"))
         elif self.attention == "gqa" and self.rope_dim > self.head_dim:
             found.append(("rotary_dim", f"{self.rotary_dim} exceeds head_dim = {self.head_dim}"))
+        if self.yarn is not None and self.rope_theta <= 1:
+            found.append(("rope_theta", f"{self.rope_theta} must exceed 1: yarn sorts channels by how fast they turn"))
         if self.tied_embeddings and self.norm_head:
             found.append(("norm_head", "cannot go with tied_embeddings: it would rescale the embedding too"))
         return found

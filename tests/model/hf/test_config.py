@@ -209,12 +209,27 @@ def test_several_names_of_one_thing_may_stand_together_if_they_agree():
     assert parse_config(LING_LITE | {"n_routed_experts": 64}) == preset("ling-lite")
 
 
+ORIGINAL_0 = {"original_max_position_embeddings": 0}
 REFUSED = [
     (LING_LITE, {"n_routed_experts": 32}, ["num_experts"]),
     (LING_LITE, {"rope_scaling": {"type": "linear", "factor": 2.0}}, ["rope_scaling.rope_type"]),
     (LING_LITE, {"rope_scaling": {**YARN, "mscale": 0.7}}, ["rope_scaling"]),
     (LING_LITE, {"rope_scaling": {**YARN, "attention_factor": 1.1}}, ["rope_scaling"]),
     (LING_LITE, {"partial_rotary_factor": 0.5}, ["partial_rotary_factor"]),
+    (QWEN3_30B, {"rope_scaling": {**YARN, **ORIGINAL_0}}, ["rope_scaling.original_max_position_embeddings"]),
+    (
+        QWEN3_30B,
+        {"rope_scaling": {**YARN, **ORIGINAL_0, "factor": None}},
+        ["rope_scaling.original_max_position_embeddings"],
+    ),
+    (QWEN3_30B, {"rope_scaling": {**YARN, "beta_fast": 0}}, ["rope_scaling.beta_fast"]),
+    (QWEN3_30B, {"rope_scaling": {**YARN, "beta_slow": 0}}, ["rope_scaling.beta_slow"]),
+    (QWEN3_30B, {"rope_scaling": YARN, "rope_theta": 1.0}, ["rope_theta"]),
+    (
+        QWEN3_30B,
+        {"rope_scaling": {**YARN, "factor": None}, "max_position_embeddings": "x"},
+        ["max_position_embeddings"],
+    ),
     (LING_LITE, {"rotary_dim": 64}, ["rotary_dim"]),
     (LING_LITE, {"use_sliding_window": True}, ["use_sliding_window"]),
     (LING_MINI_20, {"score_function": "softmax"}, ["score_function"]),

@@ -20,6 +20,7 @@ _YARN = (
     Key("mscale_all_dim", "mscale_all_dim", float, None, null=None),
     Key("truncate", "truncate", bool, True, null=True),
 )
+_POSITIVE = ("original_max_positions", "beta_fast", "beta_slow")
 
 
 def read_rope(
@@ -86,7 +87,11 @@ def _read_yarn(inner: ConfigReader, original: Any, max_positions: Any) -> Any:
     yarn = {key.field: key.read(inner) for key in _YARN}
     if yarn["original_max_positions"] is None:
         yarn["original_max_positions"] = original
-    if REFUSED in yarn.values():
+    if REFUSED in (*yarn.values(), max_positions):
+        return REFUSED
+    if bad := [key for key in _YARN if key.field in _POSITIVE and yarn[key.field] <= 0]:
+        for key in bad:
+            inner.problem(key.name, f"is {yarn[key.field]}, and a number above 0 is needed")
         return REFUSED
     if yarn["factor"] is None:  # as in transformers: null means the ratio of the two lengths
         yarn["factor"] = max_positions / yarn["original_max_positions"]
