@@ -253,6 +253,7 @@ REFUSED = [
     (DEEPSEEK_V3, {"quantization_config": {"quant_method": "fp8"}}, ["quantization_config"]),
     (DEEPSEEK_V3, {"topk_method": "greedy", "scoring_func": "softmax"}, ["topk_method", "scoring_func"]),
     (DEEPSEEK_V3, {"moe_layer_freq": 2}, ["moe_layer_freq"]),
+    (DEEPSEEK_V3, {"first_k_dense_replace": -1}, ["first_k_dense_replace"]),
     (DEEPSEEK_V3, {"head_dim": 128}, ["head_dim"]),
     (QWEN3_30B, {"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e6}}, ["rope_parameters.rope_type"]),
     (QWEN3_30B, {"use_sliding_window": True, "sliding_window": 64}, ["max_window_layers"]),

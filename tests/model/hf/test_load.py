@@ -195,7 +195,14 @@ def test_an_index_that_cannot_be_read_is_refused(sharded, content):
 def test_an_index_that_points_outside_the_folder_is_refused(sharded):
     edit_index(sharded, lambda placed: placed.update({NORM: "../hf/model.safetensors"}))
 
-    refused(sharded, r"names files outside the folder: \.\./hf/model\.safetensors")
+    refused(sharded, r"names files outside the folder: '\.\./hf/model\.safetensors'")
+
+
+@pytest.mark.parametrize("name", ["", "..", ".", "x" * 300, "a\0b", "\ud800"], ids=ascii)
+def test_an_index_with_a_name_that_no_tensor_file_can_have_is_refused_by_that_name(sharded, name):
+    edit_index(sharded, lambda placed: placed.update({NORM: name}))
+
+    refused(sharded, re.escape(repr(name) if len(name) < 3 and name.isascii() else name))
 
 
 def test_one_file_beside_an_index_of_others_is_refused(sharded, tensors):

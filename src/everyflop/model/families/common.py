@@ -61,6 +61,8 @@ def read_dense_prefix(reader: ConfigReader, fields: Fields, *, default: int) -> 
     """Return dense_layers from first_k_dense_replace, clearing a dense_width that no layer uses."""
     value = reader.raw("first_k_dense_replace")
     count = default if value is MISSING else reader.typed(value, int, "first_k_dense_replace")
+    if count is not REFUSED and count < 0:
+        count = reader.problem("first_k_dense_replace", f"is {count}, and a number of layers is needed")
     if REFUSED in (count, fields["n_layers"]):
         return {"dense_layers": REFUSED}
     return used_width(fields, tuple(range(min(count, fields["n_layers"]))))

@@ -55,13 +55,13 @@ def list_tensors(folder: Path) -> dict[str, Stored]:
 
 def read_header(file: Path) -> dict[str, Stored]:
     """Return the tensors of one safetensors file. Raises DamagedFile."""
-    if not file.is_file():
-        raise DamagedFile(f"{file} does not exist")
     try:
+        if not file.is_file():
+            raise DamagedFile(f"{file} does not exist")
         with safe_open(file, "pt") as tensors:
             slices = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118 (it is no dict)
             return {name: Stored(file, one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise DamagedFile(f"{file} is truncated or no safetensors file: {error}") from None
 
 
@@ -100,9 +100,9 @@ def _placed(folder: Path) -> tuple[dict[str, str] | None, list[str]]:
     placed = table.get("weight_map") if isinstance(table, Mapping) else None
     if not isinstance(placed, dict) or not placed or not all(isinstance(name, str) for name in placed.values()):
         raise DamagedFile(f"{index} has no weight_map from tensor names to file names")
-    strange = sorted({name for name in placed.values() if Path(name).name != name})
+    strange = sorted({name for name in placed.values() if Path(name).name != name or name in ("", "..")})
     if strange:
-        raise DamagedFile(f"{index} names files outside the folder: {', '.join(strange)}")
+        raise DamagedFile(f"{index} names files outside the folder: {', '.join(map(repr, strange))}")
     if (folder / SINGLE_NAME).exists() and SINGLE_NAME not in placed.values():
         return placed, [f"both {SINGLE_NAME} and {INDEX_NAME} with other files are there: remove one"]
     return placed, []
