@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from everyflop.base.errors import DataError
+from everyflop.base.errors import DamagedFile, DataError
 from everyflop.base.files import in_turn
 from everyflop.data.prepare import prepare
 from everyflop.data.split import is_held_out
@@ -133,6 +133,18 @@ def test_prepared_data_is_found_again_without_work(make_run, folder_of_stories):
 
     assert second.folder == first.folder == first.folder.parent / first.fingerprint[:16]
     assert {path: path.stat().st_mtime_ns for path in second.folder.rglob("*")} == written_ns
+
+
+@pytest.mark.parametrize("name", ["train/stories.bin", "tokenizer.json"])
+def test_prepared_data_that_was_changed_is_never_used_again(make_run, folder_of_stories, name):
+    run = make_run(sources=str(folder_of_stories), held_out_share=0.2)
+    folder = prepare(run).folder
+    content = bytearray((folder / name).read_bytes())
+    content[-2] ^= 1
+    (folder / name).write_bytes(content)
+
+    with pytest.raises(DamagedFile, match=f"{name} has other content than was written. Remove the folder {folder}, "):
+        prepare(run)
 
 
 def test_weights_and_blocks_change_no_shard(make_run, folder_of_stories):

@@ -62,9 +62,18 @@ def test_other_sources_than_those_prepared_are_refused(run, prepared):
         open_prepared(prepared.folder, data).train(0)
 
 
-def test_a_folder_without_a_manifest_is_named(run, tmp_path):
-    with pytest.raises(DataError, match="no prepared data in"):
-        open_prepared(tmp_path, run.data)
+def test_a_folder_that_is_not_there_is_named(run, tmp_path):
+    with pytest.raises(DataError, match=r"no prepared data in .*none"):
+        open_prepared(tmp_path / "none", run.data)
+
+
+def test_a_folder_without_a_manifest_is_damaged(run, prepared):
+    (prepared.folder / "manifest.json").unlink()
+
+    with pytest.raises(
+        DamagedFile, match=rf"manifest\.json cannot be read .* Remove the folder {prepared.folder}, and"
+    ):
+        open_prepared(prepared.folder, run.data)
 
 
 def test_a_newer_version_is_refused(run, prepared):
@@ -81,6 +90,27 @@ def test_a_manifest_that_is_none_is_refused(run, prepared, content):
 
     with pytest.raises(DamagedFile, match=r"manifest\.json is no manifest"):
         open_prepared(prepared.folder, run.data)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("fingerprint", 5),
+        ("seq_len", "16"),
+        ("tokenizer", {"vocab_size": 300}),
+        ("train", ["a.jsonl"]),
+        ("validation", {"v": {"val.jsonl": {}}}),
+        ("files", {"tokenizer.json": {"bytes": "1", "sha256": "x"}}),
+        ("schema", "1"),
+    ],
+)
+def test_a_key_of_the_manifest_that_is_missing_or_of_another_type_is_named(run, prepared, key, value):
+    manifest = json.loads((prepared.folder / "manifest.json").read_text())
+    without = {name: entry for name, entry in manifest.items() if name != key}
+    for damaged in (without, {**manifest, key: value}):
+        (prepared.folder / "manifest.json").write_text(json.dumps(damaged))
+        with pytest.raises(DamagedFile, match=rf"manifest\.json is no manifest .*{key}"):
+            open_prepared(prepared.folder, run.data)
 
 
 def test_a_file_of_another_size_is_refused_always(run, prepared):

@@ -30,9 +30,10 @@ TOKENIZER_CHARS = 256_000_000
 
 
 def prepare(run: RunSpec, *, progress: OpenProgress = quiet) -> Prepared:
-    """Return the run's prepared data, made now or found.
+    """Return the run's prepared data, made now or found; what is found is read through and checked.
 
-    Raises DataError for text, a tokenizer or a mixture that cannot be used as asked.
+    Raises DataError for text, a tokenizer or a mixture that cannot be used as asked, and DamagedFile for a folder
+    that is found and no longer holds what was written.
     """
     given = None if run.data.tokenizer == "train" else load_tokenizer(Path(run.data.tokenizer))
     _require_room(run, given.vocab_size if given else _trained_size(run))
@@ -43,14 +44,16 @@ def prepare(run: RunSpec, *, progress: OpenProgress = quiet) -> Prepared:
     hashes.save()
     fingerprint = _fingerprint(run, corpus, given)
     folder = run.prepared_dir / fingerprint[:16]
-    if not folder.exists():
+    found = folder.exists()
+    if not found:
         busy = f"Another process prepares {folder}. Waiting for it."
         with in_turn(folder.with_name(f".{folder.name}.lock"), busy=busy):
-            if not folder.exists():  # the other process may have finished meanwhile
+            found = folder.exists()  # the other process may have finished meanwhile
+            if not found:
                 with new_folder(folder) as temporary:
                     manifest = _build(temporary, run, corpus, given, progress)
                     write_json(temporary / "manifest.json", {"fingerprint": fingerprint, **manifest})
-    return open_prepared(folder, run.data)
+    return open_prepared(folder, run.data, verify=found)
 
 
 def _trained_size(run: RunSpec) -> int:

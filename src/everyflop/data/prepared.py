@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field, ValidationError
+
 from everyflop.base.errors import DamagedFile, DataError
 from everyflop.base.files import sha256_file
 from everyflop.data.shards import open_shard
@@ -86,18 +88,12 @@ def open_prepared(folder: str | Path, data: DataSpec, *, verify: bool = False) -
     """Open prepared data after checking the size of each file, and with `verify` its SHA-256 too.
 
     `data` is the [data] table of a run: its weights and mixture_block decide the order and are no part of the folder.
-    Raises DataError when there is nothing or a newer version, DamagedFile when a file is not what was written.
+    Raises DataError when there is no folder or a newer version, DamagedFile when a file is not what was written.
     """
     folder = Path(folder)
-    try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        schema = manifest["schema"]
-    except OSError as error:
-        raise DataError(f"no prepared data in {folder}: {error}. Run `everyflop data prepare RUN.toml`.") from None
-    except (ValueError, KeyError, TypeError):
-        raise _damaged(folder, "manifest.json is no manifest") from None
-    if schema > SCHEMA:
-        raise DataError(f"{folder} has schema {schema}; this version reads up to {SCHEMA}. Install a newer everyflop.")
+    if not folder.is_dir():
+        raise DataError(f"no prepared data in {folder}: no such folder. Run `everyflop data prepare RUN.toml`.")
+    manifest = _read_manifest(folder)
     for name, expected in manifest["files"].items():
         path = folder / name
         if not path.is_file():
@@ -109,5 +105,63 @@ def open_prepared(folder: str | Path, data: DataSpec, *, verify: bool = False) -
     return Prepared(folder, manifest, data)
 
 
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest with every key that is used later there and of its type."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        schema = _Version.model_validate(manifest, strict=True).schema_
+        if schema > SCHEMA:
+            raise DataError(
+                f"{folder} has schema {schema}; this version reads up to {SCHEMA}. Install a newer everyflop."
+            )
+        _Manifest.model_validate(manifest, strict=True)
+    except OSError as error:
+        raise _damaged(folder, f"manifest.json cannot be read ({error.strerror})") from None
+    except ValidationError as error:
+        keys = ", ".join(".".join(map(str, problem["loc"])) or "the whole" for problem in error.errors())
+        raise _damaged(folder, f"manifest.json is no manifest (missing or of another type: {keys})") from None
+    except (ValueError, RecursionError):
+        raise _damaged(folder, "manifest.json is no manifest (no JSON)") from None
+    return manifest
+
+
+class _Version(BaseModel):
+    schema_: int = Field(alias="schema")
+
+
+class _File(BaseModel):
+    bytes: int
+    sha256: str
+
+
+class _Entry(BaseModel):
+    licence: str
+    documents: int
+    tokens: int
+    text_bytes: int
+    windows: int
+    skipped: dict[str, int]
+
+
+class _Tokenizer(BaseModel):
+    sha256: str
+    vocab_size: int
+    eot_id: int
+    trained: bool
+
+
+class _Manifest(BaseModel):
+    """The shape of manifest.json, to check it against."""
+
+    fingerprint: str
+    seq_len: int = Field(gt=0)
+    attend_within_document: bool
+    tokenizer: _Tokenizer
+    train: dict[str, _Entry]
+    validation: dict[str, dict[str, _Entry]]
+    held_out_groups: dict[str, list[str]]
+    files: dict[str, _File]
+
+
 def _damaged(folder: Path, found: str) -> DamagedFile:
-    return DamagedFile(f"prepared data in {folder} is damaged: {found}. Remove the folder and prepare again.")
+    return DamagedFile(f"prepared data is damaged: {found}. Remove the folder {folder}, and it is prepared again.")
