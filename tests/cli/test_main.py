@@ -92,3 +92,11 @@ def test_a_guard_against_a_failing_tracker_does_not_swallow_sigterm(everyflop, w
 
     assert ended.code == 143
     assert not (tmp_path / "runs" / "tiny" / "metrics.jsonl").exists()
+
+
+def test_a_path_that_cannot_be_written_is_said_without_a_traceback(everyflop, tmp_path):
+    (tmp_path / "file").touch()
+    ended = everyflop("init", tmp_path / "file" / "run.toml")
+
+    assert ended.code == 2
+    assert "Traceback" not in ended.err

@@ -302,18 +302,40 @@ def test_an_allowed_change_is_recorded_and_kept(again, plain, everyflop):
     assert "lr = 0.02" in (run_dir / "run.toml").read_text()
 
 
-def test_a_resume_on_other_data_is_refused(again, everyflop, stories, tmp_path):
+def test_a_resume_on_other_data_is_refused(again, everyflop, stories):
     run_file, run_dir = again
     stop_before_the_end(run_dir, after_step=8)
-    shutil.copytree(stories, tmp_path / "elsewhere" / stories.name)
-    (tmp_path / "elsewhere" / stories.name / "00.txt").write_text("another story altogether\n" * 20)
-    run_file.write_text(run_file.read_text().replace(str(stories), str(tmp_path / "elsewhere" / stories.name)))
-    saved = run_dir / "run.toml"
-    saved.write_text(saved.read_text().replace(str(stories), str(tmp_path / "elsewhere" / stories.name)))
-    ended = everyflop("train", run_file, "--resume")
+    before = (stories / "00.txt").read_text()
+    (stories / "00.txt").write_text("another story altogether\n" * 20)
+    try:
+        ended = everyflop("train", run_file, "--resume")
+    finally:
+        (stories / "00.txt").write_text(before)
 
     assert ended.code == 2
     assert "  - data: was " in ended.err
+
+
+def test_a_resume_compares_with_the_checkpoint_even_when_run_toml_is_gone(again, everyflop):
+    run_file, run_dir = again
+    stop_before_the_end(run_dir, after_step=8)
+    (run_dir / "run.toml").unlink()
+    ended = everyflop("train", run_file, "--resume", "optim.lr=0.009")
+
+    assert ended.code == 2
+    assert "optim.lr: was " in ended.err
+
+
+def test_a_resume_with_nothing_but_damaged_checkpoints_stops_and_changes_nothing(again, everyflop):
+    run_file, run_dir = again
+    for manifest in run_dir.glob("checkpoints/*/manifest.json"):
+        manifest.write_text("{}")
+    metrics = (run_dir / "metrics.jsonl").read_bytes()
+    ended = everyflop("train", run_file, "--resume")
+
+    assert ended.code == 3
+    assert "none is whole" in ended.err
+    assert (run_dir / "metrics.jsonl").read_bytes() == metrics
 
 
 def test_a_resume_without_a_checkpoint_starts_fresh_and_says_so(train_in, plain, tmp_path):

@@ -34,7 +34,8 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a read-only disk the clean-up fails too, and would hide the cause
+            temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 

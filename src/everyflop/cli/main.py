@@ -1,5 +1,6 @@
 """`everyflop`: put the commands together, and turn errors into exit codes."""
 
+import errno
 import signal
 import sys
 from types import FrameType
@@ -7,7 +8,7 @@ from types import FrameType
 import typer
 from typer.exceptions import TyperException
 
-from everyflop.base.errors import EveryflopError
+from everyflop.base.errors import EveryflopError, UsageError
 from everyflop.cli import checkpoint, data
 from everyflop.cli.export import export
 from everyflop.cli.generate import generate
@@ -46,8 +47,23 @@ def main() -> None:
         if message := error.format_message():  # without any argument, the help is out already
             print(f"everyflop: {message}\nTry 'everyflop --help', or --help after a command.", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in _CURES:
+            raise
+        print(f"everyflop: {error.filename or 'a file'}: {error.strerror}. {_CURES[error.errno]}", file=sys.stderr)
+        sys.exit(UsageError.exit_code)
     except _Terminated:
         sys.exit(_stopped(signal.SIGTERM))
+
+
+_NO_ROOM = "Free some space or choose another folder, then run the command again; what was saved is intact."
+_NO_PLACE = "Choose another path, or remove what is in the way."
+_CURES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _NO_ROOM),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), "Choose a folder that you may write to."),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG), _NO_PLACE),
+}
+"""What the user can do about an error of the operating system; any other is a defect of ours."""
 
 
 class _Terminated(BaseException):

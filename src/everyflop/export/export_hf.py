@@ -33,9 +33,9 @@ def export_checkpoint(
     tensors = {name.removeprefix("model."): tensor for name, tensor in loaded.items()}
     files = {name: checkpoint.file(name) for name in CARRIED if name in checkpoint.files}
     config, source = _origin(checkpoint)
-    if "tokenizer.json" in files and "tokenizer_config.json" not in files:
-        files["tokenizer_config.json"] = tokenizer_config(files["tokenizer.json"], spec.max_positions)
-        config = config or token_ids(files["tokenizer.json"])
+    if "tokenizer.json" in files:
+        ours = tokenizer_config(files["tokenizer.json"], spec.max_positions)
+        config = config or token_ids(files["tokenizer.json"], files.setdefault("tokenizer_config.json", ours))
     save_tensors(spec, tensors, out, config=config, source=source, dtype=dtype, files=files, progress=progress)
     written: dict[str, Any] = json.loads((out / "config.json").read_bytes())
     return Converted.of(spec, out, tensors, written.get("torch_dtype") or written.get("dtype") or "float32")

@@ -18,9 +18,13 @@ def tokenizer_config(tokenizer: bytes, max_positions: int) -> bytes:
     return json.dumps(config, indent=2).encode()
 
 
-def token_ids(tokenizer: bytes) -> dict[str, int]:
-    """Return config.json's special token ids: end-of-text ends a document and comes before the first."""
-    for token in json.loads(tokenizer).get("added_tokens", ()):
-        if token["content"] == END_OF_TEXT:
-            return dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), token["id"])
-    return {}
+def token_ids(tokenizer: bytes, config: bytes = b"{}") -> dict[str, int]:
+    """Return config.json's special token ids: end-of-text ends a document and comes before the first.
+
+    The tokenizer's own config names it where it is called otherwise.
+    """
+    named = json.loads(config).get("eos_token") or END_OF_TEXT
+    end = named["content"] if isinstance(named, dict) else named
+    table = json.loads(tokenizer)
+    ids = {token["content"]: token["id"] for token in table.get("added_tokens", ())} | table["model"].get("vocab", {})
+    return dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), ids[end]) if end in ids else {}

@@ -69,10 +69,19 @@ def load_model(path: str | Path, dtype: torch.dtype | None = None) -> CausalLM:
     return load_hf(path, dtype=dtype) if is_hf(path) else load_checkpoint(path, dtype)
 
 
+def has_tokenizer(path: Path) -> bool:
+    """Whether a tokenizer.json belongs to a model folder."""
+    return (_folder(path) / "tokenizer.json").is_file()
+
+
+def _folder(path: Path) -> Path:
+    return path if is_hf(path) else find(path)
+
+
 def tokenizer_file(path: Path) -> Path:
     """Return the tokenizer.json that belongs to a model folder. Raises UsageError when there is none."""
-    folder = path if is_hf(path) else find(path)
+    folder = _folder(path)
     file = folder / "tokenizer.json"
-    if not file.is_file():
+    if not has_tokenizer(path):
         raise UsageError(f"{folder} has no tokenizer.json, so text cannot be read or written. Copy the model's there.")
     return file

@@ -1,14 +1,16 @@
 """Pick up a run where it was left, and refuse to go on as another run by accident."""
 
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from everyflop.backend.device import Device
-from everyflop.base.errors import UsageError
+from everyflop.base.errors import DamagedFile, UsageError
 from everyflop.base.progress import OpenProgress, quiet
 from everyflop.checkpoint import Checkpoint, newest_good
-from everyflop.infer.load import read_spec
+from everyflop.infer.load import has_tokenizer, read_spec, tokenizer_file
+from everyflop.spec.read import parse_run
 from everyflop.spec.run import RunSpec
 from everyflop.train.run_dir import RunDir
 from everyflop.train.session import environment
@@ -31,23 +33,59 @@ def find_start(
 ) -> Start:
     """Settle a run, by its earlier settings where there are any, and find its newest good checkpoint.
 
-    Damaged checkpoints on the way become events.
+    Damaged checkpoints on the way become events. Raises DamagedFile when there are checkpoints and none is good,
+    UsageError when the newest is not one of training.
     """
-    earlier = run_dir.read_run() if run_dir.run_file.exists() else None
+    checkpoint = _newest_good(run_dir, telemetry, progress)
+    earlier = _earlier(run_dir, checkpoint)
     if earlier is not None:
         run = keep_settled(run, earlier)
+    run = _with_its_tokenizer(run)
     settled = settle(run, run.model or read_spec(Path(run.init_from or "")), device)
-    checkpoint = newest_good(
-        run_dir.checkpoints,
-        lambda path, why: telemetry.event("damaged_checkpoint", path=str(path), cause=why),
-        progress=progress,
-    )
     if earlier is None or checkpoint is None:
         return Start(settled, checkpoint, {})
     changes = changed_numerics(settled.run, earlier)
     before, now = checkpoint.state["environment"], environment(settled, device)
     changes |= {f"environment.{key}": [before.get(key), now[key]] for key in now if before.get(key) != now[key]}
     return Start(settled, checkpoint, changes)
+
+
+def _newest_good(run_dir: RunDir, telemetry: Telemetry, progress: OpenProgress) -> Checkpoint | None:
+    causes: list[str] = []
+
+    def damaged(path: Path, why: str) -> None:
+        causes.append(why)
+        telemetry.event("damaged_checkpoint", path=str(path), cause=why)
+
+    checkpoint = newest_good(run_dir.checkpoints, damaged, progress=progress)
+    if checkpoint is None and causes:
+        listed = "\n".join(f"  - {cause}" for cause in causes)
+        raise DamagedFile(
+            f"{run_dir.path} has checkpoints, and none is whole:\n{listed}\n"
+            "Restore one from a copy, or start again under another run.name; nothing was changed."
+        )
+    if checkpoint is not None and "progress" not in checkpoint.state:
+        raise UsageError(
+            f"{checkpoint.path} holds weights and no training state, so a run cannot go on from it. Move it elsewhere, "
+            "or start a run from it with model.init_from."
+        )
+    return checkpoint
+
+
+def _earlier(run_dir: RunDir, checkpoint: Checkpoint | None) -> RunSpec | None:
+    """Return the run as it was settled when the checkpoint was saved, or before the first one."""
+    if checkpoint is not None:
+        return parse_run(tomllib.loads(checkpoint.file("run.toml").decode()))[0]
+    return run_dir.read_run() if run_dir.run_file.exists() else None
+
+
+def _with_its_tokenizer(run: RunSpec) -> RunSpec:
+    """Let weights that the run starts from bring their tokenizer, unless the run asks for another or a size."""
+    asks = run.data.tokenizer != "train" or run.data.vocab_size is not None
+    if run.init_from is None or asks or not has_tokenizer(Path(run.init_from)):
+        return run
+    tokenizer = str(tokenizer_file(Path(run.init_from)).parent)
+    return run.model_copy(update={"data": run.data.model_copy(update={"tokenizer": tokenizer})})
 
 
 def refuse_changes(changes: dict[str, Any]) -> None:

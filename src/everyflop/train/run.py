@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TextIO
 
 import torch
@@ -23,7 +24,7 @@ from everyflop.train.first_screen import Forecast, first_screen, forecast, meter
 from everyflop.train.loop import Loop, validate_all
 from everyflop.train.resume import Start, find_start, refuse_changes
 from everyflop.train.run_dir import RunDir, claim
-from everyflop.train.session import Session, build_run_model, build_session, kernel_choices, restore_session
+from everyflop.train.session import COMPANIONS, Session, build_run_model, build_session, kernel_choices, restore_session
 from everyflop.train.summary import write_summary
 from everyflop.train.telemetry import Telemetry
 
@@ -85,9 +86,13 @@ def _open_run_dir(start: Start, session: Session, run_dir: RunDir, telemetry: Te
     run_dir.write_run(start.settled.run)
     write_json(run_dir.data_manifest, prepared.manifest)
     write_atomic(run_dir.path / "tokenizer.json", prepared.tokenizer_path.read_bytes())
+    given = Path(start.settled.run.data.tokenizer)
+    for file in [(given if given.is_dir() else given.parent) / name for name in COMPANIONS if given.exists()]:
+        if file.is_file():
+            write_atomic(run_dir.path / file.name, file.read_bytes())
     lost = telemetry.rewind(session.progress.step)
     if lost:  # steps that will be done again were paid for all the same
-        session.progress.seconds = max(session.progress.seconds, lost[-1]["seconds"])
+        session.progress.seconds = max(session.progress.seconds, lost[-1].get("seconds", 0.0))
     telemetry.event(
         "start" if start.checkpoint is None else "resume",
         step=session.progress.step,

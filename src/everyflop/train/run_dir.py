@@ -98,4 +98,4 @@ def next_free_name(run: RunSpec) -> RunSpec:
 
 def _in_use(path: Path) -> bool:
     """Whether a directory holds anything but the lock that a start leaves when it fails."""
-    return path.is_dir() and any(entry.name != LOCK_NAME for entry in path.iterdir())
+    return path.exists() and (not path.is_dir() or any(entry.name != LOCK_NAME for entry in path.iterdir()))

@@ -25,6 +25,9 @@ from everyflop.train.step import LocalStep
 
 SCHEMA = 1
 
+COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json")
+"""Files that lie beside a given tokenizer and say which of its tokens end a text; they go wherever it goes."""
+
 
 @dataclass(slots=True)
 class Session:
@@ -103,6 +106,7 @@ def save_session(session: Session, run_dir: RunDir, prepared: Prepared) -> Path:
         "model.json": model.model_dump_json(indent=2).encode(),
         "run.toml": run_toml(run).encode(),
         "tokenizer.json": prepared.tokenizer_path.read_bytes(),
+        **{name: (run_dir.path / name).read_bytes() for name in COMPANIONS if (run_dir.path / name).is_file()},
     }
     folder, keep = run_dir.checkpoints, run.checkpoint.keep
     return save(folder, session.progress.step, tensors=tensors, state=state, files=files, keep=keep)

@@ -10,6 +10,7 @@ from typing import Any
 from everyflop.accounting.laws import default_batch_tokens, default_lr, law_note, training_compute
 from everyflop.backend.device import Device, Precision
 from everyflop.base.errors import UsageError
+from everyflop.spec.data import DataSpec
 from everyflop.spec.model import ModelSpec
 from everyflop.spec.run import RunSpec
 from everyflop.spec.train import TrainSpec
@@ -77,8 +78,15 @@ def keep_settled(run: RunSpec, earlier: RunSpec) -> RunSpec:
             "run": _fill(run.run, earlier.run, "threads"),
             "train": _fill(run.train, earlier.train, "batch_tokens", "micro_batch", "precision"),
             "optim": _fill(run.optim, earlier.optim, "lr"),
+            "data": run.data if run.init_from is None else _same_tokenizer(run.data, earlier.data),
         }
     )
+
+
+def _same_tokenizer(data: DataSpec, earlier: DataSpec) -> DataSpec:
+    """Keep the tokenizer that came with the weights a run started from."""
+    is_open = data.tokenizer == "train" and data.vocab_size is None
+    return data.model_copy(update={"tokenizer": earlier.tokenizer}) if is_open else data
 
 
 def _fill(section, earlier, *names: str):

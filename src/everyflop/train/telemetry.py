@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from everyflop.base.errors import UsageError
 from everyflop.base.files import append_line, read_lines, sync_file, write_atomic
 from everyflop.train.run_dir import RunDir
 
@@ -26,6 +27,10 @@ class Telemetry:
     def rewind(self, step: int) -> list[dict[str, Any]]:
         """Drop metrics after `step`, which will be done again, and a torn last line; return what was dropped."""
         lines = read_lines(self.run_dir.metrics)
+        if bad := [number for number, line in enumerate(lines, 1) if "step" not in line]:
+            raise UsageError(
+                f"{self.run_dir.metrics}, line {bad[0]}: no step. Restore the file from a copy or remove it."
+            )
         kept = [line for line in lines if line["step"] <= step]
         if self.run_dir.metrics.exists():
             write_atomic(self.run_dir.metrics, "".join(_json_line(line) for line in kept))
