@@ -153,6 +153,47 @@ def test_an_archive_that_is_none_is_refused(read, tmp_path, ending):
         read(file_of(tmp_path, f"a{ending}", b"plain text\n" * 10))
 
 
+@pytest.mark.parametrize("ending", [".jsonl.gz", ".jsonl.zst"])
+def test_an_archive_of_no_bytes_is_refused(read, tmp_path, ending):
+    with pytest.raises(DataError, match="is cut off or damaged"):
+        read(file_of(tmp_path, f"a{ending}", b""))
+
+
+@pytest.mark.parametrize("ending", [".jsonl.gz", ".jsonl.zst"])
+def test_an_archive_of_nothing_holds_no_document(read, tmp_path, ending):
+    assert read(file_of(tmp_path, f"a{ending}", STORE[ending](b""))) == ([], {})
+
+
+@pytest.mark.parametrize("ending", STORE)
+def test_endings_may_be_written_large_and_ndjson_is_jsonl(read, tmp_path, ending):
+    content = STORE[ending](jsonl("one", "two"))
+    for name in (f"A{ending.upper()}", f"b{ending.replace('jsonl', 'ndjson')}"):
+        assert read(file_of(tmp_path, name, content)) == (["one", "two"], {})
+
+
+def test_the_ending_of_parquet_may_be_written_large(read, tmp_path):
+    parquet.write_table(pa.table({"text": ["one"]}), tmp_path / "A.PARQUET")
+
+    assert read(tmp_path / "A.PARQUET") == (["one"], {})
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("a.json", "one object a line"),
+        ("a.CSV", "Parquet"),
+        ("a.txt.gz", "plain text"),
+        ("a.txt.zst", "plain text"),
+        ("a.jsonl.bz2", r"\.jsonl\.gz"),
+        ("a.xz", "plain text"),
+        ("a.zip", "plain text"),
+    ],
+)
+def test_what_is_no_plain_text_by_its_name_is_refused_with_what_to_make_of_it(read, tmp_path, name, wanted):
+    with pytest.raises(DataError, match=rf"{name} is no plain text by its name\. Convert it to .*{wanted}"):
+        read(file_of(tmp_path, name, b"[1]"))
+
+
 def test_rows_of_parquet_are_documents(read, tmp_path):
     parquet.write_table(pa.table({"body": ["one", "", None, "two"], "n": [1, 2, 3, 4]}), tmp_path / "a.parquet")
 

@@ -19,6 +19,17 @@ from everyflop.data.sources import Source, SourceFile
 BAD_LINES_SHARE = 0.01
 """Lines of a JSONL file that may be no JSON objects; more means that it is another format, or damaged."""
 _ZSTD_READ_BYTES = 1 << 16
+_JSONL = tuple(kind + packed for kind in (".jsonl", ".ndjson") for packed in ("", ".gz", ".zst"))
+_NO_TEXT = {
+    ".json": "JSON lines: one object a line, named .jsonl",
+    ".csv": "JSON lines (.jsonl) or Parquet",
+    ".tsv": "JSON lines (.jsonl) or Parquet",
+    **dict.fromkeys(
+        (".gz", ".zst", ".bz2", ".xz", ".zip", ".tar", ".tgz", ".7z"),
+        "plain text, or JSON lines packed by gzip or zstandard (.jsonl.gz, .jsonl.zst)",
+    ),
+}
+"""Endings of files that would be read as one text and are none, and what to make of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +77,15 @@ def _usable(raw: Any) -> tuple[str, str]:
 
 def _records(file: SourceFile, text_key: str, skipped: Counter[str]) -> Iterator[tuple[str, Any]]:
     """Yield (group, raw text) for each record of a file."""
-    if file.name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
+    name = file.path.name.lower()
+    if name.endswith(_JSONL):
         for number, text in _jsonl(file.path, text_key, skipped):
             yield f"{file.group}:{number}", text
-    elif file.name.endswith(".parquet"):
+    elif name.endswith(".parquet"):
         for number, text in enumerate(_parquet(file.path, text_key), 1):
             yield f"{file.group}:{number}", text
+    elif wanted := _NO_TEXT.get(Path(name).suffix):
+        raise DataError(f"{file.path} is no plain text by its name. Convert it to {wanted}; or take it out.")
     else:
         yield file.group, file.path.read_bytes()
 
@@ -105,9 +119,12 @@ def _jsonl(path: Path, text_key: str, skipped: Counter[str]) -> Iterator[tuple[i
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    if path.name.endswith(".zst"):
+    packed = path.suffix.lower()
+    if packed in (".zst", ".gz") and not path.stat().st_size:
+        raise _cut_off(path, "it is empty, and even an archive of nothing is not")
+    if packed == ".zst":
         yield from _zstd_lines(path)
-    elif path.name.endswith(".gz"):
+    elif packed == ".gz":
         try:
             with gzip.open(path) as file:
                 yield from file

@@ -13,7 +13,7 @@ PYTHON_STDLIB = "python-stdlib"
 class SourceSpec(Spec):
     """One corpus: a file, a folder, a glob pattern, or "python-stdlib".
 
-    The end of a file's name tells .jsonl (.gz, .zst) and .parquet from plain text, which is one document a file.
+    The end of a file's name tells .jsonl or .ndjson (.gz, .zst) and .parquet from plain text, one document a file.
     """
 
     path: str = Field(min_length=1)
