@@ -200,6 +200,32 @@ def test_rows_of_parquet_are_documents(read, tmp_path):
     assert read(tmp_path / "a.parquet", "body") == (["one", "two"], {"empty": 1, "no text": 1})
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(["one", "two", "one", None]).dictionary_encode(),
+        pa.array(["one", "two", "one", None], pa.string_view()),
+        pa.array(["one", "two", "one", None], pa.large_string()),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_text_of_parquet_may_be_stored_in_any_way(read, tmp_path, column):
+    parquet.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
+
+    assert read(tmp_path / "a.parquet") == (["one", "two", "one"], {"no text": 1})
+
+
+def test_a_page_of_parquet_that_cannot_be_unpacked_is_refused_in_one_line(read, tmp_path):
+    texts = [f"{n * n} story" for n in range(5000)]
+    parquet.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", compression="zstd")
+    content = bytearray((tmp_path / "a.parquet").read_bytes())
+    content[100:2000] = bytes(1900)
+    (tmp_path / "a.parquet").write_bytes(content)
+
+    with pytest.raises(DataError, match=r"a\.parquet is cut off or damaged \([^\n]*\)\. Fetch it again[^\n]*$"):
+        read(tmp_path / "a.parquet")
+
+
 def test_parquet_text_that_is_not_utf_8_is_skipped(read, tmp_path):
     column = pa.array([b"one", b"caf\xe9"], pa.binary())
     parquet.write_table(pa.table({"text": column}), tmp_path / "a.parquet")

@@ -1,4 +1,5 @@
 import hashlib
+from importlib import import_module
 
 import pytest
 
@@ -65,6 +66,36 @@ def test_all_missing_sources_are_named_at_once(find, tmp_path):
     assert "there is no file or folder" in message
     assert "empty holds no files" in message
     assert "no file matches" in message
+
+
+def refuse_to_open(monkeypatch, module: str, name: str, refused: str) -> None:
+    """Make a function refuse one path as the system does; a superuser's tests could not be refused otherwise."""
+    real = getattr(import_module(module), name)
+
+    def checked(path, *arguments, **options):
+        if str(path).endswith(refused):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(f"{module}.{name}", checked)
+
+
+def test_a_folder_that_cannot_be_walked_is_named(find, tmp_path, monkeypatch):
+    (tmp_path / "corpus" / "closed").mkdir(parents=True)
+    (tmp_path / "corpus" / "a.txt").write_text("a")
+    refuse_to_open(monkeypatch, "os", "scandir", "closed")
+
+    with pytest.raises(DataError, match=r"cannot read .*corpus/closed: Permission denied\. Make it readable"):
+        find(tmp_path / "corpus")
+
+
+def test_all_files_that_cannot_be_read_are_named_at_once(find, tmp_path, monkeypatch):
+    for name in ("a_closed.txt", "b.txt", "c_closed.txt"):
+        (tmp_path / name).write_text(name)
+    refuse_to_open(monkeypatch, "everyflop.data.hashes", "sha256_file", "closed.txt")
+
+    with pytest.raises(DataError, match=r"(?s)a_closed\.txt: Permission denied.*c_closed\.txt: Permission denied"):
+        find(*(tmp_path / name for name in ("a_closed.txt", "b.txt", "c_closed.txt")))
 
 
 def test_two_sources_of_one_name_are_refused(find, tmp_path):

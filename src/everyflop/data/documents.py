@@ -176,13 +176,29 @@ def _parquet(path: Path, text_key: str) -> Iterator[Any]:
             if text_key not in columns:
                 names = ", ".join(map(repr, columns))
                 raise DataError(f"{path}: no column '{text_key}', only {names}. Set text_key of this source.")
-            if columns[text_key] not in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary()):
+            if not _is_text(columns[text_key]):
                 raise DataError(f"{path}: column '{text_key}' is {columns[text_key]}, no text. Set text_key.")
             for batch in file.iter_batches(columns=[text_key], batch_size=1024):
-                yield from batch.column(0).cast(pa.large_binary()).to_pylist()  # bytes: we check UTF-8 ourselves
+                column = batch.column(0)
+                if pa.types.is_dictionary(column.type):
+                    column = column.dictionary_decode()
+                if column.type == pa.string_view():
+                    column = column.cast(pa.string())
+                yield from column.cast(pa.large_binary()).to_pylist()  # bytes: we check UTF-8 ourselves
     except pa.ArrowException as error:
+        raise _cut_off(path, error) from None
+    except OSError as error:
+        if error.errno:
+            raise  # the system's; Arrow's own, for a page that cannot be unpacked, has no number
         raise _cut_off(path, error) from None
 
 
+def _is_text(column: Any) -> bool:
+    import pyarrow as pa
+
+    stored = column.value_type if pa.types.is_dictionary(column) else column
+    return stored in (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary())
+
+
 def _cut_off(path: Path, cause: object) -> DataError:
-    return DataError(f"{path} is cut off or damaged ({cause}). Fetch it again, or take it out.")
+    return DataError(f"{path} is cut off or damaged ({' '.join(str(cause).split())}). Fetch it again, or take it out.")

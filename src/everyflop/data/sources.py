@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def shard_name(source: str) -> str:
 def find_sources(specs: Sequence[SourceSpec], *, hashes: FileHashes, progress: OpenProgress) -> list[Source]:
     """Return each source with its files and their hashes, in the order of the specs.
 
-    Raises DataError that lists every missing or empty source and every name used twice.
+    Raises DataError that lists every missing, empty or unreadable source and every name used twice.
     """
     names = [shard_name(source_name(spec)) for spec in specs]
     problems = [
@@ -64,8 +65,13 @@ def find_sources(specs: Sequence[SourceSpec], *, hashes: FileHashes, progress: O
         with collected(problems):
             found.append(_find_files(spec))
     refuse(problems)
+    sources: list[Source] = []
     with progress("Checking files", total=sum(map(len, found)), unit="files") as bar:
-        return [_hashed(spec, files, hashes, bar) for spec, files in zip(specs, found, strict=True)]
+        for spec, files in zip(specs, found, strict=True):
+            with collected(problems), _readable(spec.path):
+                sources.append(_hashed(spec, files, hashes, bar))
+    refuse(problems)
+    return sources
 
 
 @contextlib.contextmanager
@@ -86,11 +92,16 @@ def refuse(problems: Sequence[str]) -> None:
 def _find_files(spec: SourceSpec) -> list[Path]:
     if spec.path == PYTHON_STDLIB:
         return stdlib_files(stdlib_root())
-    path = Path(spec.path).expanduser()
+    path = Path(os.path.expanduser(spec.path))
+    with _readable(spec.path):
+        return _matches(path)
+
+
+def _matches(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        files = sorted(f for f in path.rglob("*") if f.is_file() and not _is_hidden(f.relative_to(path)))
+        files = sorted(_files_below(path))
         if not files:
             raise DataError(f"the folder {path} holds no files. Put text, .jsonl or .parquet files into it.")
         return files
@@ -101,8 +112,25 @@ def _find_files(spec: SourceSpec) -> list[Path]:
     return files
 
 
-def _is_hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield all files that are not hidden. Path.rglob would pass over folders that cannot be read without a word."""
+
+    def refuse_it(error: OSError) -> None:
+        raise error
+
+    for parent, folders, names in os.walk(folder, onerror=refuse_it):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (path for name in names if not name.startswith(".") and (path := Path(parent, name)).is_file())
+
+
+@contextlib.contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Turn what the system refuses within the block into a DataError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        what = error.filename or path
+        raise DataError(f"cannot read {what}: {error.strerror or error}. Make it readable, or take it out.") from None
 
 
 def _hashed(spec: SourceSpec, files: list[Path], hashes: FileHashes, bar: Bar) -> Source:
