@@ -112,6 +112,14 @@ def test_an_existing_folder_is_never_overwritten(two: list[Path], tmp_path: Path
         merge(two, tmp_path / "merged", weights=[0.5, 0.5])
 
 
+def test_a_merge_never_stands_among_the_checkpoints_of_a_run(two: list[Path], tmp_path: Path):
+    out = tmp_path / "checkpoints" / "step-00000003"
+
+    with pytest.raises(UsageError, match="checkpoints is for the checkpoints that a run saves"):
+        merge(two, out, weights=[0.5, 0.5])
+    assert not out.exists()
+
+
 def test_a_merge_shows_its_checks_each_tensor_of_each_source_and_the_writing(two: list[Path], tmp_path: Path, recorder):
     merge(two, tmp_path / "merged", weights=[0.5, 0.5], progress=recorder)
 

@@ -88,6 +88,23 @@ def test_merge_refuses_to_make_do_with_fewer_checkpoints_than_asked_for(run_dir:
     assert "4 checkpoints are too few" in str(result.exception)
 
 
+def test_merge_says_that_one_checkpoint_is_too_few(run_dir: Path):
+    one = run_dir / "checkpoints" / "step-00000010"
+    result = CliRunner().invoke(app, ["merge", str(one), str(run_dir / "merged")])
+
+    assert isinstance(result.exception, UsageError)
+    assert "1 checkpoint is too few to merge at least 2" in str(result.exception)
+
+
+def test_merge_refuses_the_same_checkpoint_twice_under_any_name(run_dir: Path):
+    one = run_dir / "checkpoints" / "step-00000040"
+    for other in (one, run_dir, one / ".." / one.name):
+        result = CliRunner().invoke(app, ["merge", str(one), str(other), str(run_dir / "merged")])
+
+        assert isinstance(result.exception, UsageError)
+        assert "step-00000040 is given twice" in str(result.exception)
+
+
 @pytest.mark.parametrize("command", [["verify"], ["list"], ["merge", "merged"]])
 def test_each_command_shows_on_stderr_how_far_it_is(run_dir: Path, command: list[str]):
     name, *out = command

@@ -74,6 +74,11 @@ def test_an_existing_place_is_refused(folder, tmp_path):
         import_hf(folder, tmp_path / "run")
 
 
+def test_an_import_never_stands_among_the_checkpoints_of_a_run(folder, tmp_path):
+    with pytest.raises(UsageError, match="checkpoints is for the checkpoints that a run saves"):
+        import_hf(folder, tmp_path / "checkpoints" / "step-00000003")
+
+
 def test_an_import_shows_the_reading_the_writing_and_the_checksums(folder, tmp_path, recorder):
     done = import_hf(folder, tmp_path / "ckpt", progress=recorder)
 

@@ -46,6 +46,12 @@ def find(path: Path) -> Path:
     return find_all(path)[-1]
 
 
+def refuse_run_folder(out: Path) -> None:
+    """Raise UsageError where `out` would stand among a run's own checkpoints, which it resumes from and clears away."""
+    if (parent := out.resolve().parent).name == "checkpoints":
+        raise UsageError(f"{parent} is for the checkpoints that a run saves itself. Name a folder elsewhere.")
+
+
 def retain(folder: Path, *, written: Path, keep: int) -> None:
     """Remove all but the newest `keep` checkpoints; the one just written stays in any case.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from everyflop.base.errors import UsageError
 from everyflop.base.progress import Bar, OpenProgress, quiet
+from everyflop.checkpoint.folder import refuse_run_folder
 from everyflop.checkpoint.read import Checkpoint, open_checkpoint
 from everyflop.checkpoint.write import STATE_NAME, write_checkpoint
 
@@ -25,11 +26,12 @@ def merge(paths: Sequence[Path], out: Path, *, weights: Sequence[float], progres
     are averaged like parameters; integer tensors and extra files are the newest source's. There is no optimizer
     state; state.json tells the sources, their weights and the newest one's token count.
 
-    Raises UsageError when `out` exists, the sources are not of one model, or the weights do not sum to 1;
-    DamagedFile when a source is damaged.
+    Raises UsageError when `out` exists or stands in a run's checkpoints folder, the sources are not of one model, or
+    the weights do not sum to 1; DamagedFile when a source is damaged.
     """
     if out.exists():
         raise UsageError(f"{out} exists already. Name a folder that does not exist yet.")
+    refuse_run_folder(out)
     if len(weights) != len(paths) or abs(sum(weights) - 1.0) > 1e-6:
         raise UsageError(f"the {len(weights)} weights {list(weights)} of {len(paths)} checkpoints must sum to 1")
     sources = [open_checkpoint(path, progress=progress) for path in paths]

@@ -93,11 +93,14 @@ def merge(
     from everyflop.optim.merge import merge_weights
 
     paths = find_all(sources[0]) if len(sources) == 1 else [find(source) for source in sources]
+    if twice := [path for path in paths if [other.resolve() for other in paths].count(path.resolve()) > 1]:
+        raise UsageError(f"{twice[0]} is given twice. Name each checkpoint once.")
     steps = {path: read_manifest(path).step for path in paths}
     oldest_first = sorted(steps, key=lambda path: steps[path])[-(last or len(steps)) :]
     if len(oldest_first) < (last or 2):
+        found = "1 checkpoint is" if len(oldest_first) == 1 else f"{len(oldest_first)} checkpoints are"
         raise UsageError(
-            f"{len(oldest_first)} checkpoints are too few to merge {last or 'at least 2'}. "
+            f"{found} too few to merge {last or 'at least 2'}. "
             "Save more of them: checkpoint.every_steps and checkpoint.keep in the run file."
         )
     weights = merge_weights(len(oldest_first), method=method.value)

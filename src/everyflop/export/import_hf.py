@@ -7,6 +7,7 @@ import torch
 
 from everyflop.base.errors import UsageError
 from everyflop.base.progress import OpenProgress, quiet
+from everyflop.checkpoint.folder import refuse_run_folder
 from everyflop.checkpoint.write import write_checkpoint
 from everyflop.export.converted import CARRIED, HF_CONFIG_NAME, HF_SOURCE_NAME, Converted
 from everyflop.model.hf.config import read_config
@@ -18,10 +19,11 @@ def import_hf(hf_dir: Path, out: Path, *, progress: OpenProgress = quiet) -> Con
     """Write the model of a Hugging Face folder as a checkpoint at `out`, with its tokenizer's files.
 
     Weights become fp32; the types they had are noted, so that exporting them unchanged gives back the same tensors.
-    Raises UsageError if `out` exists, and what load_hf raises.
+    Raises UsageError if `out` exists or stands in a run's checkpoints folder, and what load_hf raises.
     """
     if out.exists():
         raise UsageError(f"{out} exists already; choose a new folder or remove it first.")
+    refuse_run_folder(out)
     spec, config = read_config(hf_dir)
     tensors = load_tensors(hf_dir, spec, torch.float32, progress=progress)
     source = source_of_folder(spec, config, list_tensors(hf_dir))
