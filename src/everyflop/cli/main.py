@@ -1,8 +1,10 @@
 """`everyflop`: put the commands together, and turn errors into exit codes."""
 
 import errno
+import os
 import signal
 import sys
+import threading
 from types import FrameType
 
 import typer
@@ -52,7 +54,8 @@ def main() -> None:
             raise
         print(f"everyflop: {error.filename or 'a file'}: {error.strerror}. {_CURES[error.errno]}", file=sys.stderr)
         sys.exit(UsageError.exit_code)
-    except _Terminated:
+    except _Terminated as heard:
+        heard.again.cancel()
         sys.exit(_stopped(signal.SIGTERM))
 
 
@@ -67,7 +70,17 @@ _CURES = {
 
 
 class _Terminated(BaseException):
-    """SIGTERM; like Ctrl-C it is no Exception, so that no guard against a failing tracker swallows it."""
+    """SIGTERM; like Ctrl-C it is no Exception, so that no guard against a failing tracker swallows it.
+
+    Code called back from C swallows it all the same (imports of torch do so now and then): the signal is sent again
+    after a second, until it is heard.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.again = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
+        self.again.daemon = True
+        self.again.start()
 
 
 def _terminated(_number: int, _frame: FrameType | None) -> None:
