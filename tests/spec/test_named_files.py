@@ -24,6 +24,15 @@ def test_files_folders_patterns_and_the_built_in_corpus_are_there(path: str):
     assert missing_files({"data": {"sources": path}}) == []
 
 
+@pytest.mark.parametrize("path", ["~/deep/a.txt", "~/deep/*.txt"])
+def test_a_tilde_stands_for_the_home_folder(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert missing_files({"data": {"sources": path}}) == []
+    assert len(missing_files({"data": {"sources": path.replace("deep", "no")}})) == 1
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [

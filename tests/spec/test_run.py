@@ -77,3 +77,22 @@ def test_the_run_directory_is_its_name_in_out_dir_and_prepared_data_lies_beside_
 
 def test_prepared_data_goes_where_it_is_told():
     assert parsed(RUNS["everything"]).prepared_dir == Path("cache")
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "largest", "refused"),
+    [
+        ("train", "tokens", 2**63 - 1, 2**63),
+        ("checkpoint", "every_steps", 2**63 - 1, 2**63),
+        ("run", "threads", 4096, 4097),
+        ("data", "tokenizer", "t", ""),
+        ("data", "validation", [{"name": "v.1-a_b", "sources": "c"}], [{"name": "..", "sources": "c"}]),
+        ("data", "validation", [{"name": "9", "sources": "c"}], [{"name": "-v", "sources": "c"}]),
+    ],
+)
+def test_values_are_taken_up_to_their_limit_and_refused_past_it(table: str, key: str, largest: Any, refused: Any):
+    tables = {**RUNS["preset"], "train": {"tokens": "1M", "batch_tokens": 512}}
+
+    parsed({**tables, table: {**tables.get(table, {}), key: largest}})
+    _, problems = parse_run({**tables, table: {**tables.get(table, {}), key: refused}})
+    assert [problem.key.startswith(f"{table}.{key}") for problem in problems] == [True]

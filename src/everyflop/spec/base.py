@@ -50,8 +50,8 @@ def _count(value: Any) -> Any:
     return parse_count(value) if isinstance(value, str) else value
 
 
-Count = Annotated[int, BeforeValidator(_count), Field(gt=0)]
-"""A positive whole number, also written as "1_000_000", "1.5M" or "9T"."""
+Count = Annotated[int, BeforeValidator(_count), Field(gt=0, le=2**63 - 1)]
+"""A positive whole number of at most 64 bits with its sign, also written as "1_000_000", "1.5M" or "9T"."""
 
-CountOrZero = Annotated[int, BeforeValidator(_count), Field(ge=0)]
+CountOrZero = Annotated[int, BeforeValidator(_count), Field(ge=0, le=2**63 - 1)]
 """The same, and 0."""

@@ -38,7 +38,7 @@ def _as_list(value: Any) -> Any:
 class ValidationSpec(Spec):
     """A named validation set. Its windows are never trained on."""
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_.-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     sources: tuple[SourceSpec, ...] = Field(min_length=1)
 
     _one_source = field_validator("sources", mode="before")(_as_list)
@@ -48,7 +48,7 @@ class DataSpec(Spec):
     """The [data] table of a run file."""
 
     sources: tuple[SourceSpec, ...] = Field(default=(SourceSpec(path=PYTHON_STDLIB),), min_length=1)
-    tokenizer: str = "train"
+    tokenizer: str = Field(default="train", min_length=1)
     """"train" makes a byte-level BPE of vocab_size from the sources; else a tokenizer.json, or a folder with one."""
     vocab_size: int | None = Field(default=None, ge=257, le=1_000_000)
     """Size of a tokenizer that is trained (default 4096). With a given tokenizer: leave it out."""

@@ -21,7 +21,8 @@ def missing_files(tables: dict[str, Any]) -> list[Problem]:
             "relative paths start at the current directory",
         )
         for key, path in _named(tables)
-        if not _exists(path)
+        # "~" is the home folder where text and tokenizers are read; weights are taken from the path as it is.
+        if not _exists(os.path.expanduser(path) if key.startswith("data.") else path)
     ]
 
 

@@ -107,5 +107,5 @@ class RunSection(Spec):
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     seed: int = Field(default=0, ge=0, lt=2**63)
     out_dir: str = "runs"
-    threads: int | None = Field(default=None, gt=0)
+    threads: int | None = Field(default=None, gt=0, le=4096)
     """CPU threads; by default all cores. Part of the numerics: another count gives other bits."""
