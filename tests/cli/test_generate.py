@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer as Core
+from tokenizers import decoders, models, pre_tokenizers
 
 from everyflop.checkpoint import save
 from everyflop.data.tokenizer import Tokenizer, train_tokenizer
@@ -63,6 +65,21 @@ def test_options_reach_the_drawing_and_pieces_of_characters_wait_for_the_rest(
     assert done.out == expected_text(model, tokenizer, "狐狸", 40, **options)
 
 
+def test_a_tokenizer_that_strips_the_first_space_keeps_those_of_the_continuation(everyflop, model, tmp_path):
+    words = {"<|endoftext|>": 0, **{f"\N{LOWER ONE EIGHTH BLOCK}w{i}": i for i in range(1, model.spec.vocab_size)}}
+    core = Core(models.WordLevel(words, unk_token="<|endoftext|>"))
+    core.pre_tokenizer, core.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    files = {"model.json": model.spec.model_dump_json().encode(), "tokenizer.json": core.to_str().encode()}
+    save(tmp_path, 1, tensors=tensors, state={}, files=files, keep=1)
+
+    done = everyflop("generate", tmp_path, "--prompt", "w5", "--max-tokens", 6)
+
+    drawn = generate(model, [0, 5], max_tokens=6, stop_id=0)
+    assert done.out == "w5" + "".join(f" w{i}" for i in drawn) + "\n"
+    assert done.out.count(" ") > 1
+
+
 def test_an_empty_prompt_starts_a_new_document(everyflop, run_dir, model, tokenizer):
     assert everyflop("generate", run_dir, "--max-tokens", 5).out == expected_text(model, tokenizer, "", 5)
 
@@ -74,6 +91,9 @@ def test_an_empty_prompt_starts_a_new_document(everyflop, run_dir, model, tokeni
         (["--max-tokens", 0], "--max-tokens"),
         (["--top-p", 1.5], "--top-p"),
         (["--temperature", -1], "--temperature"),
+        (["--max-tokens", 5, "--temperature", "inf"], "temperature of inf"),
+        (["--max-tokens", 5, "--temperature", "nan"], "--temperature"),
+        (["--prompt", "caf\udce9"], "the prompt is no UTF-8 text"),
         (["--seed", -1], "--seed"),
         (["--seed", 2**63], "--seed"),
     ],

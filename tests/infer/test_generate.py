@@ -130,5 +130,12 @@ def test_temperature_divides_the_logits(temperature, expected):
     assert shares([0.2, 0.8], temperature=temperature) == pytest.approx(expected, abs=0.03)
 
 
-def test_a_temperature_close_to_zero_is_greedy_and_no_nan():
-    assert shares([0.2, 0.5, 0.3], temperature=1e-6, n=20) == [0.0, 1.0, 0.0]
+@pytest.mark.parametrize("temperature", [1e-6, 1e-308, 5e-324])
+def test_a_temperature_close_to_zero_is_greedy_and_no_nan(temperature):
+    assert shares([0.2, 0.5, 0.3], temperature=temperature, n=20) == [0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("temperature", [float("inf"), float("nan"), -1.0])
+def test_a_temperature_that_is_no_finite_number_is_refused(model, temperature):
+    with pytest.raises(UsageError, match=f"temperature of {temperature} "):
+        written(model, temperature=temperature)

@@ -26,12 +26,13 @@ def generate(
     from everyflop.infer.generate import generate as generate_ids
     from everyflop.infer.load import load_model, tokenizer_file
 
+    _check_text(prompt)
     model = load_model(path).to(detect().torch)
     tokenizer = load_tokenizer(tokenizer_file(path))
     ids = [tokenizer.eot_id, *tokenizer.encode([prompt])[0].tolist()]
     new_ids = generate_ids(
         model,
-        ids,
+        tuple(ids),
         max_tokens=max_tokens,
         temperature=temperature,
         top_p=top_p,
@@ -39,12 +40,20 @@ def generate(
         stop_id=tokenizer.eot_id,
     )
     print(prompt, end="", flush=True)
-    drawn: list[int] = []
-    shown = ""
+    shown = tokenizer.decode([ids])[0]  # decoded with the prompt, as some tokenizers strip a text's first space
     for chosen in new_ids:
-        drawn.append(chosen)
-        text = tokenizer.decode([drawn])[0]
+        ids.append(chosen)
+        text = tokenizer.decode([ids])[0]
         if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # half of a character: wait for the rest
             print(text[len(shown) :], end="", flush=True)
             shown = text
-    print(tokenizer.decode([drawn])[0][len(shown) :])
+    print(tokenizer.decode([ids])[0][len(shown) :])
+
+
+def _check_text(prompt: str) -> None:
+    from everyflop.base.errors import UsageError
+
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"the prompt is no UTF-8 text ({error.reason} at {error.start}). Convert it first.") from None

@@ -3,6 +3,7 @@
 Shapes: T prompt tokens, V vocabulary.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -26,9 +27,14 @@ def generate(
     """Return an iterator over up to max_tokens new ids; it ends early at stop_id, which it does not yield.
 
     Temperature 0 is greedy. Else ids are drawn from the smallest set of the likeliest ones that holds top_p of the
-    probability. Same seed, same text. Raises UsageError for an empty prompt or one that leaves no room.
+    probability. Same seed, same text. Raises UsageError for an empty prompt, one that leaves no room, or a
+    temperature that is negative, infinite or NaN.
     """
     _check(model, prompt, max_tokens)
+    if not 0 <= temperature < math.inf:
+        raise UsageError(
+            f"a temperature of {temperature} cannot be drawn at. Give 0 (greedy) or a finite number above it."
+        )
     return _generate(model, prompt, max_tokens, temperature, top_p, seed, stop_id)
 
 
@@ -57,7 +63,8 @@ def _generate(
 
 def draw(logits_V: Tensor, temperature: float, top_p: float, random: torch.Generator) -> int:
     """Sample one id on the CPU, so that every device draws the same from the same logits."""
-    probabilities_V = (logits_V.double().cpu() / temperature).softmax(-1)
+    logits_V = logits_V.double().cpu()
+    probabilities_V = ((logits_V - logits_V.max()) / temperature).softmax(-1)  # the largest is 0: nothing overflows
     sorted_V, order_V = probabilities_V.sort(descending=True, stable=True)
     before_V = sorted_V.cumsum(0) - sorted_V
     left_out_V = before_V >= top_p
