@@ -1,6 +1,9 @@
 """`everyflop train`: train a run."""
 
+import os
 import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,9 +48,16 @@ def train(
         summary = train_run(run, resume=resume, allow_change=allow_change)
     except Interrupted as stopped:
         name = [f"run.name={run.run.name}"] if new else []
-        again = shlex.join(["everyflop", "train", str(run_file), *(overrides or ()), *name, "--resume"])
+        again = shlex.join([_program(), "train", str(run_file), *(overrides or ()), *name, "--resume"])
         raise Interrupted(stopped.exit_code - 128, f"{stopped}\nContinue with: {again}") from None
     _print(run, summary)
+
+
+def _program() -> str:
+    """Return what the user types to call everyflop: its path where the shell does not find it, as after `make train`."""
+    called = Path(sys.argv[0])
+    on_path = called.name != "everyflop" or shutil.which("everyflop") is not None
+    return "everyflop" if on_path else os.path.relpath(called)
 
 
 def _print(run: "RunSpec", summary: dict[str, Any]) -> None:
@@ -75,9 +85,9 @@ def _print(run: "RunSpec", summary: dict[str, Any]) -> None:
     console.print(
         f"\nrun directory  {run.dir}\nloss curve     {run.dir / 'loss.png'}\nreport         {run.dir / 'report.html'}\n"
         f"checkpoint     {summary['checkpoint']}\n\nTry next\n"
-        f'  everyflop generate {run.dir} --prompt "import os" --temperature 0.7\n'
-        f"  everyflop checkpoint list {run.dir}\n"
-        f"  everyflop export {run.dir} {run.dir / 'hf'}",
+        f'  {_program()} generate {run.dir} --prompt "import os" --temperature 0.7\n'
+        f"  {_program()} checkpoint list {run.dir}\n"
+        f"  {_program()} export {run.dir} {run.dir / 'hf'}",
         markup=False,
     )
 
