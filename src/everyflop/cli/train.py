@@ -54,7 +54,7 @@ def train(
 
 
 def _program() -> str:
-    """Return what the user types to call everyflop: its path where the shell does not find it, as after `make train`."""
+    """Return what calls everyflop: its path where the shell does not find it, as after `make train`."""
     called = Path(sys.argv[0])
     on_path = called.name != "everyflop" or shutil.which("everyflop") is not None
     return "everyflop" if on_path else os.path.relpath(called)
