@@ -65,6 +65,22 @@ def test_a_missing_folder_is_named(everyflop, tmp_path):
     assert f"{tmp_path / 'nowhere'} does not exist" in done.err
 
 
+def test_a_file_where_a_folder_is_needed_is_named(everyflop, tmp_path):
+    (tmp_path / "file").write_text("mine")
+
+    done = everyflop("init", tmp_path / "file" / "run.toml")
+
+    assert done.code == 2
+    assert f"{tmp_path / 'file'} is a file" in done.err
+
+
+def test_a_name_that_cannot_be_written_is_a_usage_error(everyflop, tmp_path):
+    done = everyflop("init", tmp_path / ("x" * 300))
+
+    assert done.code == 2
+    assert "cannot be written: File name too long" in done.err
+
+
 @pytest.mark.parametrize("command", ["init", "--help"])
 def test_no_torch_is_loaded(tmp_path, command):
     script = (

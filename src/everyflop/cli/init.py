@@ -19,9 +19,14 @@ def init(
     from everyflop.base.errors import UsageError
     from everyflop.base.files import write_atomic
 
-    if path.exists():
-        raise UsageError(f"{path} exists already. Choose another name, or remove it first.")
-    if not path.parent.is_dir():
-        raise UsageError(f"the folder {path.parent} does not exist. Create it first.")
-    write_atomic(path, files("everyflop.cli").joinpath("init.toml").read_bytes())
+    try:
+        if path.exists():
+            raise UsageError(f"{path} exists already. Choose another name, or remove it first.")
+        if path.parent.is_file():
+            raise UsageError(f"{path.parent} is a file, and a folder is needed to write into.")
+        if not path.parent.is_dir():
+            raise UsageError(f"the folder {path.parent} does not exist. Create it first.")
+        write_atomic(path, files("everyflop.cli").joinpath("init.toml").read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}. Choose another name or folder.") from None
     print(f"Wrote {path}. Train it with: everyflop train {path}")
