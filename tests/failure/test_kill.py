@@ -105,7 +105,7 @@ def undisturbed(write_run_file, everyflop, tmp_path_factory) -> dict:
 def survive(start_everyflop, everyflop, write_run_file, undisturbed, tmp_path):
     """Kill a run at each of the aims in turn, resume it every time, and hold its end against the undisturbed run."""
 
-    def survive(aims: list[str], rng: random.Random) -> int:
+    def survive(aims: list[str], rng: random.Random) -> tuple[int, int]:
         data = {"prepared_dir": str(tmp_path / "prepared")}
         run_file = write_run_file(tmp_path, data=data, **CHANGES)
         kills = 0
@@ -124,14 +124,18 @@ def survive(start_everyflop, everyflop, write_run_file, undisturbed, tmp_path):
         assert json.loads((tmp_path / "runs/tiny/summary.json").read_text())["weights_sha256"] == undisturbed["weights"]
         assert not list(tmp_path.glob("runs/tiny/checkpoints/.tmp-*"))
         events = read_lines(tmp_path / "runs/tiny/events.jsonl")
-        assert any(event["event"] == "resume" for event in events)
-        return kills
+        resumes = [event for event in events if event["event"] == "resume"]
+        assert resumes
+        return kills, sum(event["lost_steps"] for event in resumes)
 
     return survive
 
 
 def test_a_run_killed_at_bad_moments_ends_with_the_weights_of_an_undisturbed_one(survive):
-    assert survive(["preparation", "checkpoint", "metrics line", "step"], random.Random(0)) == 4
+    kills, lost_steps = survive(["preparation", "checkpoint", "metrics line", "step"], random.Random(0))
+
+    assert kills == 4
+    assert lost_steps > 0  # a blow after a metrics line and before the next save
 
 
 @pytest.mark.full
@@ -141,4 +145,6 @@ def test_so_does_a_run_killed_again_and_again(survive, seed):
     rng = random.Random(seed)
     aims = ["preparation", *rng.choices(["checkpoint", "metrics line", "step", "removal"], k=5)]
 
-    assert survive(aims, rng) >= 5  # the last blow may come after the end
+    kills, _ = survive(aims, rng)  # how many steps are lost depends on the machine's load
+
+    assert kills >= 5  # the last blow may come after the end
