@@ -1,0 +1,118 @@
+"""A model as cost formulas see it: widths and weights of a layer, nothing about behaviour.
+
+Every field is a number or a numpy array of numbers, one for each of many cases: the formulas are plain arithmetic, so
+that one call answers for one layout or for a hundred thousand. Dense models are described too, since most published
+measurements are of those.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from everyflop.accounting.parameters import count_parameters
+from everyflop.spec.model import ModelSpec
+
+Numbers = np.ndarray | float | int
+
+
+@dataclass(frozen=True, slots=True)
+class Dims:
+    """Sizes of a decoder-only transformer. Weights are entries of matrices, in one layer unless said otherwise."""
+
+    hidden: Numbers
+    n_layers: Numbers
+    """Main layers and MTP layers together."""
+    n_dense_layers: Numbers
+    """Of those, layers with a dense feed-forward part."""
+    vocab: Numbers
+    n_heads: Numbers
+    n_kv_heads: Numbers
+    qk_dim: Numbers
+    """Channels of a query or key head."""
+    v_dim: Numbers
+    """Channels of a value head."""
+    window: Numbers
+    """Mean over layers of the keys that a token can see at most."""
+    attention_weights: Numbers
+    attention_narrow: Numbers
+    """Narrowest output width among the attention projections: what makes a matmul inefficient."""
+    dense_width: Numbers
+    dense_matrices: Numbers
+    """3 with SwiGLU, 2 with a plain MLP."""
+    n_experts: Numbers
+    """0 for a dense model."""
+    experts_per_token: Numbers
+    expert_width: Numbers
+    shared_width: Numbers
+    extra_heads: Numbers = 0
+    """MTP layers pass the head once more each."""
+    tied: Numbers = 0
+    learned_positions: Numbers = 0
+    """Entries of a learned position embedding."""
+
+    @property
+    def n_moe_layers(self) -> Numbers:
+        """Layers with experts."""
+        return self.n_layers - self.n_dense_layers
+
+    @property
+    def dense_weights(self) -> Numbers:
+        """Feed-forward weights of a dense layer."""
+        return self.dense_matrices * self.hidden * self.dense_width
+
+    @property
+    def expert_weights(self) -> Numbers:
+        """Weights of one routed expert."""
+        return self.dense_matrices * self.hidden * self.expert_width
+
+    @property
+    def shared_weights(self) -> Numbers:
+        """Weights of the shared expert of a layer."""
+        return self.dense_matrices * self.hidden * self.shared_width
+
+    @property
+    def router_weights(self) -> Numbers:
+        """Router weights of an MoE layer."""
+        return self.hidden * self.n_experts
+
+    @property
+    def total_parameters(self) -> Numbers:
+        """All parameters, input embedding, head and MTP layers included."""
+        layers = self.n_layers * (self.attention_weights + 2 * self.hidden) + self.n_dense_layers * self.dense_weights
+        moe = self.router_weights + self.n_experts * self.expert_weights + self.shared_weights
+        embeddings = self.vocab * self.hidden * (2 - self.tied) + self.learned_positions
+        return layers + self.n_moe_layers * moe + embeddings + self.hidden
+
+    @property
+    def active_parameters(self) -> Numbers:
+        """Parameters that one token meets."""
+        idle = self.n_moe_layers * (self.n_experts - self.experts_per_token) * self.expert_weights
+        return self.total_parameters - idle
+
+
+def dims_of(spec: ModelSpec) -> Dims:
+    """Return the sizes of a model that everyflop can train."""
+    layers = spec.n_layers + spec.n_mtp_layers
+    count = count_parameters(spec)
+    narrow = spec.n_kv_heads * spec.head_dim if spec.attention == "gqa" else spec.kv_rank + spec.rope_head_dim
+    return Dims(
+        hidden=spec.hidden,
+        n_layers=layers,
+        n_dense_layers=len(spec.dense_layers),
+        vocab=spec.vocab_size,
+        n_heads=spec.n_heads,
+        n_kv_heads=spec.n_kv_heads,
+        qk_dim=spec.qk_dim,
+        v_dim=spec.value_dim,
+        window=spec.sliding_window or spec.max_positions,
+        attention_weights=count.attention // spec.n_layers,
+        attention_narrow=narrow,
+        dense_width=spec.dense_width,
+        dense_matrices=3,
+        n_experts=spec.n_experts,
+        experts_per_token=spec.experts_per_token,
+        expert_width=spec.expert_width,
+        shared_width=spec.shared_width,
+        extra_heads=spec.n_mtp_layers,
+        tied=int(spec.tied_embeddings),
+    )

@@ -1,0 +1,1 @@
+"""Devices, prices and efficiency constants as data with sources, and their loader."""

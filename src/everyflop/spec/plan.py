@@ -1,0 +1,179 @@
+"""plan.json: what the planner recommends, what it compared it with, and how sure it is.
+
+The planner writes it, `train --plan` runs it, pages and reports are drawn from it and from nothing else.
+Every money figure is in `currency`. Every speed and cost is *predicted* unless its basis says measured.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from everyflop.spec.base import Count, Spec
+from everyflop.spec.layout import Layout
+from everyflop.spec.workload import Workload
+
+SCHEMA = 1
+
+Basis = Literal["measured", "fitted", "prior"]
+"""Where a speed comes from: this chip on nearly this workload was measured, this chip was measured on others, or only
+its specification is known."""
+
+Objective = Literal["cost", "time"]
+
+
+class Spread(Spec):
+    """A predicted figure: one in ten outcomes is expected below p10, one in ten above p90."""
+
+    p10: float
+    p50: float
+    p90: float
+
+
+class PlannedIsland(Spec):
+    """Devices of one pool that train one full replica together."""
+
+    name: str
+    pool: str
+    device: str
+    """Its name in the catalogue."""
+    title: str = ""
+    vendor: str = ""
+    devices: Count
+    layout: Layout
+    micro_batch: Count
+    """Sequences of one pass, as in the layout."""
+    batch_seqs: Count
+    """Sequences that this island contributes to one optimizer step."""
+    tokens_per_s: Spread
+    """Of the whole island while it trains: before failures and exchanges."""
+    goodput_share: float = Field(gt=0, le=1)
+    """What failures, checkpoints and exchanges leave of that."""
+    share: float = Field(ge=0, le=1)
+    """Of the run's tokens."""
+    price_per_device_hour: float = Field(ge=0)
+    """In the plan's currency."""
+    cost: Spread
+    """Of the whole run."""
+    cost_per_ttoken: Spread
+    """Of 10**12 tokens on this island alone, failures and exchanges included."""
+    mfu: float = Field(ge=0)
+    """Share of the dense peak in the precision used."""
+    break_even_mfu: float | None = None
+    """The MFU at which this island costs as much per token as the plan's cheapest single pool; None for that pool."""
+    mem_gib: dict[str, float]
+    """Peak of the fullest device by component; the total is their sum."""
+    mem_limit_gib: float = Field(gt=0)
+    step_s: dict[str, float]
+    """One optimizer step by component; the total is their sum."""
+    basis: Basis
+    link_gbit_per_s: float | None = None
+    """The slowest link that this island's exchanges cross; None where it never exchanges."""
+    least_link_gbit_per_s: float | None = None
+    """Below this, exchanges cost more than 5 % of the time."""
+
+
+class Total(Spec):
+    """All islands together."""
+
+    tokens_per_s: Spread
+    days: Spread
+    cost: Spread
+    cost_per_ttoken: Spread
+    devices: Count
+    token_efficiency: float = Field(gt=0, le=1)
+    """Tokens that count, of tokens trained: what merging several islands is assumed to cost in learning."""
+
+
+class Choice(Spec):
+    """One way to train: alone on a pool, or a mix."""
+
+    name: str
+    kind: Literal["single", "mix"]
+    islands: tuple[PlannedIsland, ...]
+    total: Total
+    meets_limits: bool
+    broken_limits: tuple[str, ...] = ()
+    """Which limits it breaks, in words with numbers."""
+
+
+class WhatIf(Spec):
+    """The best bill after one thing changed."""
+
+    change: str
+    """Such as "pool h100 vanishes" or "price of a +30 %"."""
+    pool: str
+    cost: float | None
+    """P50 of the new best plan; None where no plan fits any more."""
+    days: float | None
+    best: str
+    """Name of the new best choice, or which limit binds."""
+
+
+class Measurement(Spec):
+    """A measurement that would narrow the interval of the plan's cost."""
+
+    device: str
+    command: str
+    width_now: float
+    """P90 / P10 of the plan's cost."""
+    width_after: float
+
+
+class ExchangeAssumption(Spec):
+    """How islands meet, and what that is assumed to cost; all of it can be set."""
+
+    steps_between: Count
+    """Inner optimizer steps between two exchanges."""
+    bytes_per_parameter: float = Field(gt=0)
+    """2 for bf16, 1 for int8."""
+    extra_tokens_share: dict[str, float]
+    """Number of islands -> extra tokens needed for the same loss, as a share."""
+    source: str
+
+
+class Limits(Spec):
+    """What the user allows."""
+
+    budget: float | None = Field(default=None, gt=0)
+    deadline_days: float | None = Field(default=None, gt=0)
+    max_supplier_share: float | None = Field(default=None, gt=0, le=1)
+    """Of the run's tokens, for devices of one vendor."""
+    max_islands: Count = 4
+    max_devices: Count | None = None
+
+
+class Plan(Spec):
+    """The whole answer. `islands` and `total` are those of the recommended choice."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    objective: Objective
+    currency: str
+    fleet: str
+    """The fleet file's name."""
+    workload: Workload
+    limits: Limits
+    recommended: str
+    """Name of the recommended choice, the first among equals."""
+    why: str
+    """One sentence, such as "do not mix: h100 alone is cheaper than every mix that keeps the limits"."""
+    mix_cheaper_probability: float | None = None
+    """How probable it is that the best mix costs less than the best single pool; None with one pool."""
+    islands: tuple[PlannedIsland, ...]
+    total: Total
+    alternatives: tuple[Choice, ...]
+    """Each pool alone and the best mixes, cheapest first; the recommended one is among them."""
+    unusable: dict[str, str] = Field(default_factory=dict)
+    """Pools that cannot train this model, and why."""
+    front: tuple[Choice, ...] = ()
+    """Choices that no other beats in both cost and time, cheapest first."""
+    what_if: tuple[WhatIf, ...] = ()
+    measure_next: tuple[Measurement, ...] = ()
+    exchange: ExchangeAssumption
+    assumptions: tuple[str, ...] = ()
+    """What was assumed, in sentences."""
+    launch: str
+    """The command that runs it."""
+    everyflop: str = ""
+    """Version that wrote it."""
+    catalogue_sha256: str = ""
+    """Of the efficiency constants and devices used, so that a plan can be made again."""
