@@ -1,16 +1,11 @@
-"""The device that this process trains on: its name, its abilities, its measured matmul rate."""
+"""The device that this process trains on: its name and its abilities."""
 
 import os
-import resource
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-
-from everyflop.base.units import GIB
 
 Precision = Literal["bf16", "fp32"]
 
@@ -37,10 +32,10 @@ class Device:
         return "bf16" if self.fast_bf16 else "fp32"
 
 
-def detect() -> Device:
-    """Return the accelerator that torch sees, else the processor."""
+def detect(*, processor: bool = False) -> Device:
+    """Return the accelerator that torch sees, else the processor; with `processor`, always the processor."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    if accelerator is None:
+    if accelerator is None or processor:
         return Device("cpu", _cpu_name(), _cpu_has_fast_bf16())
     module = torch.get_device_module(accelerator)
     name = getattr(module, "get_device_name", lambda: accelerator.type)()
@@ -74,23 +69,3 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
-
-
-def matmul_flops_per_s(device: torch.device, dtype: torch.dtype, *, seconds: float = 0.5, size: int = 1024) -> float:
-    """Measure the rate of square matmuls: the best of short bursts, the machine's practical peak for MFU."""
-    a = torch.ones(size, size, dtype=dtype, device=device)
-    best = 0.0
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or best == 0.0:
-        started = time.perf_counter()
-        for _ in range(4):
-            torch.mm(a, a)
-        synchronize(device)
-        best = max(best, 4 * 2 * size**3 / (time.perf_counter() - started))
-    return best
-
-
-def peak_rss_gib() -> float:
-    """Return the largest resident memory of this process so far, in GiB."""
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB

@@ -4,12 +4,16 @@ GiB is 2**30 bytes and GB is 10**9; rates are per second, prices per hour.
 """
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import Decimal
 
 SECONDS_PER_HOUR = 3600.0
+MIB = 2**20
 GIB = 2**30
 GIGA = 1e9
 TERA = 1e12
+SECONDS_PER_DAY = 24 * SECONDS_PER_HOUR
 
 _SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 
@@ -53,3 +57,38 @@ def short_time(seconds: float) -> str:
 def money(amount: float, currency: str) -> str:
     """Write an amount so that small ones do not vanish: 0.00123 -> "0.0012 USD"."""
     return f"{amount:,.2f} {currency}" if abs(amount) >= 1 else f"{amount:.2g} {currency}"
+
+
+def short_money(amount: float, currency: str) -> str:
+    """Write an amount with three figures: 5_083_210 -> "5.08 M CNY"."""
+    return f"{short_count(amount)} {currency}"
+
+
+def percent(share: float) -> str:
+    """Write a share of 1: 0.213 -> "21 %", 0.034 -> "3.4 %"."""
+    return f"{100 * share:.1f} %" if abs(share) < 0.0995 else f"{100 * share:.0f} %"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """One size and number of decimals for a whole column or axis, so that its figures can be compared at a glance."""
+
+    size: float
+    suffix: str
+    """Of the size: "M" where it is 1e6, empty where it is 1."""
+    decimals: int
+
+    def write(self, value: float) -> str:
+        """Write a value without the suffix, which belongs in the heading: 5_083_210 -> "5.08"."""
+        return f"{value / self.size:,.{self.decimals}f}"
+
+
+def scale_of(values: Iterable[float]) -> Scale:
+    """Return the scale that gives the smallest positive value two or three figures: 9e5 -> "0.90" M."""
+    least = min((value for value in values if value > 0), default=1.0)
+    size, suffix = next(((s, text) for s, text in _SCALES if least >= 0.1 * s), _SCALES[-1])
+    scaled = least / size
+    return Scale(size, suffix, 0 if scaled >= 100 else 1 if scaled >= 10 else 2 if scaled >= 0.1 else 4)
+
+
+_SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"), (1.0, ""))

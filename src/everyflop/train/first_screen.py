@@ -7,7 +7,8 @@ import numpy as np
 
 from everyflop.accounting.flops import flops_per_token
 from everyflop.accounting.parameters import count_parameters
-from everyflop.backend.device import DTYPES, Device, matmul_flops_per_s, synchronize
+from everyflop.backend.device import DTYPES, Device, synchronize
+from everyflop.backend.rates import matmul_flops_per_s
 from everyflop.base.units import TERA, money, short_count, short_time
 from everyflop.data.windows import WindowBatch
 from everyflop.model.transformer import CausalLM

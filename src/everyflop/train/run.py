@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from everyflop.accounting.parameters import count_parameters
-from everyflop.backend.device import Device, detect, peak_rss_gib
+from everyflop.backend.device import Device, detect
+from everyflop.backend.memory import peak_rss_gib
 from everyflop.base.files import write_atomic, write_json
 from everyflop.base.progress import progress
 from everyflop.checkpoint import list_checkpoints, weights_sha256
