@@ -10,10 +10,10 @@ from everyflop.accounting.parameters import count_parameters
 from everyflop.backend.device import DTYPES, Device, synchronize
 from everyflop.backend.rates import matmul_flops_per_s
 from everyflop.base.units import TERA, money, short_count, short_time
-from everyflop.data.windows import WindowBatch
 from everyflop.model.transformer import CausalLM
 from everyflop.spec.run import RunSpec
 from everyflop.train.meter import Meter
+from everyflop.train.random_windows import random_windows
 from everyflop.train.settings import Settled
 from everyflop.train.state import RouterLogits
 from everyflop.train.step import LocalStep
@@ -37,7 +37,7 @@ def forecast(settled: Settled, model: CausalLM, device: Device) -> Forecast:
     peak = matmul_flops_per_s(device.torch, DTYPES[settled.precision])
     step = LocalStep(model, run.router, seed=run.run.seed, device=device.torch)
     logits = RouterLogits.fresh(len(model.routers), device.torch)
-    batch = _random_windows(model.spec.vocab_size, settled.micro_batch, run.train.seq_len)
+    batch = random_windows(model.spec.vocab_size, settled.micro_batch, seq_len=run.train.seq_len)
     passes: list[float] = []
     while len(passes) < 2 or sum(passes) < MEASURE_S:
         started = time.perf_counter()
@@ -46,17 +46,6 @@ def forecast(settled: Settled, model: CausalLM, device: Device) -> Forecast:
         passes.append(time.perf_counter() - started)
     model.zero_grad(set_to_none=True)
     return Forecast(batch.inputs_BT.size / float(np.median(passes[1:])), peak)
-
-
-def _random_windows(vocab_size: int, rows: int, seq_len: int) -> WindowBatch:
-    ids_BT1 = np.random.default_rng(0).integers(0, vocab_size, (rows, seq_len + 1))
-    return WindowBatch(
-        inputs_BT=np.ascontiguousarray(ids_BT1[:, :-1]),
-        targets_BT=np.ascontiguousarray(ids_BT1[:, 1:]),
-        loss_mask_BT=np.ones((rows, seq_len), dtype=np.bool_),
-        documents_BT=np.zeros((rows, seq_len), dtype=np.int32),
-        sample_numbers_B=np.arange(rows),
-    )
 
 
 def meter_of(settled: Settled, measured: Forecast) -> Meter:

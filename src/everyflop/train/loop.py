@@ -1,30 +1,29 @@
 """The training loop. The order of a step is the order of the lines.
 
-next batch > forward and backward > judge > apply, or skip and put on the ledger > record, charge > (due?) validate,
-save
+next batch > forward and backward > judge > apply (these three are update.py), or put on the ledger > record, charge
+> (due?) validate, save
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
-
 from everyflop.base.errors import Interrupted
 from everyflop.base.progress import OpenProgress
 from everyflop.data.prepared import Prepared
 from everyflop.data.stream import TrainStream
-from everyflop.model.moe.balance import relative_load, update_bias
+from everyflop.model.moe.balance import relative_load
 from everyflop.optim.batch import batch_tokens_at
 from everyflop.optim.schedules import lr_at
 from everyflop.train.display import Display
-from everyflop.train.judge import fault, refuse_divergence
+from everyflop.train.judge import refuse_divergence
 from everyflop.train.meter import Meter
 from everyflop.train.run_dir import RunDir
 from everyflop.train.session import Session, save_session
-from everyflop.train.step import StepSums, micro_batches
+from everyflop.train.step import StepSums
 from everyflop.train.stop import StopRequest
 from everyflop.train.telemetry import Telemetry
+from everyflop.train.update import attempt_step
 from everyflop.train.validate import Validation, validate
 
 
@@ -76,14 +75,6 @@ class Loop:
         session, progress = self.session, self.session.progress
         settled, run = session.settled, session.settled.run
         n_samples = batch_tokens // run.train.seq_len
-        batches = list(micro_batches(self.stream.batch(progress.samples, n_samples), settled.micro_batch))
-
-        session.optimizer.zero_grad(set_to_none=True)
-        sums = session.step.forward_backward(batches, step=progress.step, logits=session.logits)
-        loss = (sums.ce / sums.tokens).item()
-        parameters = [p for group in session.optimizer.param_groups for p in group["params"]]
-        grad_norm = torch.nn.utils.clip_grad_norm_(parameters, run.optim.clip, foreach=True).item()
-
         lr = lr_at(
             progress.tokens,
             batch_tokens=batch_tokens,
@@ -91,27 +82,17 @@ class Loop:
             peak_lr=settled.peak_lr,
             total_tokens=run.train.tokens,
         )
-        cause = fault(loss, grad_norm)
-        if cause is None:
-            self._apply(sums, lr)
+        attempt = attempt_step(session, self.stream.batch(progress.samples, n_samples), lr=lr)
+        if attempt.fault is None:
             progress.skipped_in_a_row = 0
         else:
-            self._skip(n_samples, cause)
+            self._skip(n_samples, attempt.fault)
+        sums = attempt.sums
         self.expert_load = [relative_load(stats.counts_E).tolist() for stats in sums.routers]
         progress.step += 1
         progress.tokens += batch_tokens
         progress.samples += n_samples
-        return {"loss": loss, "grad_norm": grad_norm, "lr": lr, **_router_metrics(sums)}
-
-    def _apply(self, sums: StepSums, lr: float) -> None:
-        session = self.session
-        for group in session.optimizer.param_groups:
-            group["lr"] = lr
-        session.optimizer.step()
-        for router, stats in zip(session.model.routers, sums.routers, strict=True):
-            if router.spec.expert_bias:
-                update_bias(router.expert_bias, stats.counts_E, session.settled.run.router.bias_update)
-        session.logits.update(sums.routers, sums.positions)
+        return {"loss": attempt.loss, "grad_norm": attempt.grad_norm, "lr": lr, **_router_metrics(sums)}
 
     def _skip(self, n_samples: int, cause: str) -> None:
         progress = self.session.progress

@@ -1,0 +1,50 @@
+"""One optimizer step on a batch: forward and backward > judge > apply, where nothing speaks against it.
+
+The loop trains with it and the micro-benchmark times it, so that both do the same.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from everyflop.data.windows import WindowBatch
+from everyflop.model.moe.balance import update_bias
+from everyflop.train.judge import fault
+from everyflop.train.session import Session
+from everyflop.train.step import StepSums, micro_batches
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What a step found, and whether its gradients were applied."""
+
+    sums: StepSums
+    loss: float
+    grad_norm: float
+    fault: str | None
+    """Why nothing was applied; None where it was."""
+
+
+def attempt_step(session: Session, batch: WindowBatch, *, lr: float) -> Attempt:
+    """Compute a batch's gradients and apply them to the session's weights if loss and norm are finite."""
+    settled, optimizer = session.settled, session.optimizer
+    optimizer.zero_grad(set_to_none=True)
+    batches = list(micro_batches(batch, settled.micro_batch))
+    sums = session.step.forward_backward(batches, step=session.progress.step, logits=session.logits)
+    loss = (sums.ce / sums.tokens).item()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    grad_norm = torch.nn.utils.clip_grad_norm_(parameters, settled.run.optim.clip, foreach=True).item()
+    cause = fault(loss, grad_norm)
+    if cause is None:
+        _apply(session, sums, lr)
+    return Attempt(sums, loss, grad_norm, cause)
+
+
+def _apply(session: Session, sums: StepSums, lr: float) -> None:
+    for group in session.optimizer.param_groups:
+        group["lr"] = lr
+    session.optimizer.step()
+    for router, stats in zip(session.model.routers, sums.routers, strict=True):
+        if router.spec.expert_bias:
+            update_bias(router.expert_bias, stats.counts_E, session.settled.run.router.bias_update)
+    session.logits.update(sums.routers, sums.positions)
