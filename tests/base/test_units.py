@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everyflop.base.units import money, parse_count, short_count, short_time
+from everyflop.base.units import money, parse_count, percent, scale_of, short_count, short_money, short_time
 
 
 @pytest.mark.parametrize(
@@ -74,3 +74,36 @@ def test_durations_are_written_in_two_units(seconds: float, text: str):
 )
 def test_small_amounts_do_not_vanish(amount: float, text: str):
     assert money(amount, "CNY") == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"), [(5_083_210, "5.08 M CNY"), (950, "950 CNY"), (12.3, "12.3 CNY"), (0.00123, "0.00123 CNY")]
+)
+def test_amounts_to_compare_have_three_figures(amount: float, text: str):
+    assert short_money(amount, "CNY") == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.213, "21 %"), (0.0341, "3.4 %"), (0.0996, "10 %"), (1.0, "100 %"), (0, "0.0 %")]
+)
+def test_shares_are_shown_as_percent_with_two_figures(share: float, text: str):
+    assert percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "suffix", "texts"),
+    [
+        ([5_083_210, 12_345_678], "M", ["5.08", "12.35"]),
+        ([900_000, 40_000_000], "M", ["0.90", "40.00"]),
+        ([95_000, 5_000_000], "K", ["95.0", "5,000.0"]),
+        ([123e6, 999e6], "M", ["123", "999"]),
+        ([0.0034, 0.0123], "", ["0.0034", "0.0123"]),
+        ([0.0, 0.0], "", ["0.00", "0.00"]),
+        ([3e15], "T", ["3,000"]),
+    ],
+)
+def test_a_column_of_figures_has_one_scale_that_its_smallest_can_be_read_in(values, suffix, texts):
+    scale = scale_of(values)
+
+    assert scale.suffix == suffix
+    assert [scale.write(value) for value in values] == texts

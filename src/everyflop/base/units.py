@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from math import floor, log10
 
 SECONDS_PER_HOUR = 3600.0
+SECONDS_PER_DAY = 24 * SECONDS_PER_HOUR
 MIB = 2**20
 GIB = 2**30
 GIGA = 1e9
 TERA = 1e12
-SECONDS_PER_DAY = 24 * SECONDS_PER_HOUR
 
 _SUFFIXES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "G": 10**9, "T": 10**12}
 
@@ -86,9 +87,10 @@ class Scale:
 def scale_of(values: Iterable[float]) -> Scale:
     """Return the scale that gives the smallest positive value two or three figures: 9e5 -> "0.90" M."""
     least = min((value for value in values if value > 0), default=1.0)
-    size, suffix = next(((s, text) for s, text in _SCALES if least >= 0.1 * s), _SCALES[-1])
+    size, suffix = next(((s, text) for s, text in _SCALES if least >= 0.5 * s), _SCALES[-1])
     scaled = least / size
-    return Scale(size, suffix, 0 if scaled >= 100 else 1 if scaled >= 10 else 2 if scaled >= 0.1 else 4)
+    decimals = 2 if 0.5 <= scaled < 10 else max(0, (2 if scaled >= 10 else 1) - floor(log10(scaled)))
+    return Scale(size, suffix, decimals)
 
 
 _SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"), (1.0, ""))
