@@ -38,6 +38,8 @@ class PlannedIsland(Spec):
     """Its name in the catalogue."""
     title: str = ""
     vendor: str = ""
+    torch_device: str = ""
+    """torch's device type: cuda, npu, xpu, cpu; empty where the catalogue does not know it."""
     devices: Count
     layout: Layout
     micro_batch: Count
@@ -52,6 +54,8 @@ class PlannedIsland(Spec):
     """Of the run's tokens."""
     price_per_device_hour: float = Field(ge=0)
     """In the plan's currency."""
+    example_price: bool = False
+    """The fleet says that its price is an example: every output says so too."""
     cost: Spread
     """Of the whole run."""
     cost_per_ttoken: Spread
