@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import TyperException
 
 from everyflop.base.errors import EveryflopError, UsageError
-from everyflop.cli import checkpoint, data
+from everyflop.cli import catalog, checkpoint, data
 from everyflop.cli.export import export
 from everyflop.cli.generate import generate
 from everyflop.cli.import_hf import import_hf
@@ -32,6 +32,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(checkpoint.app, name="checkpoint")
 app.command("import")(import_hf)
 app.command()(export)
+app.add_typer(catalog.app, name="catalog")
 
 
 def main() -> None:

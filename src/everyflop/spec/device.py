@@ -16,10 +16,13 @@ class DeviceSpec(Spec):
     """What people call it, such as "NVIDIA H100 SXM5 80GB"."""
     aliases: tuple[str, ...] = ()
     """Other names in measurement files, such as H100."""
-    vendor: str = Field(min_length=1)
+    vendor: str = ""
+    """Needed for a device that the catalogue does not have; an entry that changes one of its devices leaves it out."""
     architecture: str = ""
     """Devices of one architecture share efficiency: Hopper, CDNA3, TPU v5p."""
     year: int | None = Field(default=None, ge=1990, le=2100)
+    like: str | None = None
+    """A device from which figures that are missing here are taken, see catalog/fill.py. Such a figure is inferred."""
 
     bf16_tflops: float | None = Field(default=None, gt=0)
     """Dense peak of bf16 with fp32 accumulation; of fp16 where a device has no bf16."""
@@ -27,6 +30,8 @@ class DeviceSpec(Spec):
     mem_gb: float | None = Field(default=None, gt=0)
     """As sold."""
     mem_bw_gb_per_s: float | None = Field(default=None, gt=0)
+    scale_up_link: str = ""
+    """What the fast links inside a domain are called, such as NVLink 4."""
     scale_up_gb_per_s: float | None = Field(default=None, gt=0)
     """Of the fast links inside a domain, both directions together, per device."""
     scale_up_domain: Count | None = None
