@@ -2,7 +2,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everyflop.base.units import money, parse_count, percent, scale_of, short_count, short_money, short_time
+from everyflop.base.units import (
+    money,
+    parse_count,
+    percent,
+    scale_of,
+    short_count,
+    short_money,
+    short_time,
+    time_scale_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -107,3 +116,21 @@ def test_a_column_of_figures_has_one_scale_that_its_smallest_can_be_read_in(valu
 
     assert scale.suffix == suffix
     assert [scale.write(value) for value in values] == texts
+
+
+@pytest.mark.parametrize(
+    ("days", "suffix", "texts"),
+    [
+        ([57.71, 353.7], "days", ["57.7", "353.7"]),
+        ([120.4, 353.7], "days", ["120", "354"]),
+        ([0.5, 3.0], "hours", ["12.0", "72.0"]),
+        ([0.002], "minutes", ["2.9"]),
+        ([0.0001], "seconds", ["8.6"]),
+        ([0.0], "days", ["0.0"]),
+    ],
+)
+def test_a_column_of_times_has_one_unit(days, suffix, texts):
+    scale = time_scale_of(days)
+
+    assert scale.suffix == suffix
+    assert [scale.write(value) for value in days] == texts

@@ -54,6 +54,7 @@ def island(name: str, *, devices: int, price: float, tokens_per_s: float, **chan
     """An island alone on its pool; its cost follows from price and speed."""
     per_ttoken = devices * price * 1e12 / tokens_per_s / 3600 / 0.95
     share = changes.get("share", 1.0)
+    large = Layout(tp=2, pp=8, ep=8, dp=max(devices // 16, 4), recompute="full")
     fields: dict[str, Any] = {
         "name": name,
         "pool": name,
@@ -61,7 +62,7 @@ def island(name: str, *, devices: int, price: float, tokens_per_s: float, **chan
         "title": f"Maker {name.upper()}",
         "vendor": "Maker",
         "devices": devices,
-        "layout": Layout(tp=2, pp=8, ep=8, dp=max(devices // 16, 1), recompute="full"),
+        "layout": large if devices >= 64 else Layout(dp=devices, sharding="zero3"),
         "micro_batch": 1,
         "batch_seqs": max(round(8960 * share), 1),
         "tokens_per_s": around(tokens_per_s),
@@ -136,7 +137,16 @@ def single_pool() -> Plan:
 def three_pools() -> Plan:
     """Three pools, two mixes of them, one pool that cannot be used, and all that a plan can hold."""
     a = island("a", devices=4096, price=7.0, tokens_per_s=1.9e6, break_even_mfu=0.284)
-    b = island("b", devices=2048, price=4.5, tokens_per_s=0.31e6, basis="prior", mfu=0.221, break_even_mfu=0.398)
+    b = island(
+        "b",
+        devices=2048,
+        price=4.5,
+        tokens_per_s=0.31e6,
+        basis="prior",
+        mfu=0.221,
+        break_even_mfu=0.398,
+        example_price=True,
+    )
     d = island("d", devices=2048, price=27.5, tokens_per_s=2.4e6, basis="measured", mfu=0.352, break_even_mfu=None)
     linked = {"link_gbit_per_s": 100.0, "least_link_gbit_per_s": 37.0}
     mixed = [i.model_copy(update={"share": s, **linked}) for i, s in ((a, 0.44), (d, 0.56))]

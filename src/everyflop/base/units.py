@@ -93,4 +93,12 @@ def scale_of(values: Iterable[float]) -> Scale:
     return Scale(size, suffix, decimals)
 
 
+def time_scale_of(days: Iterable[float]) -> Scale:
+    """Return the scale of times given in days: the longest unit of which the shortest time has one."""
+    least = min((value for value in days if value > 0), default=1.0)
+    size, suffix = next(((s, text) for s, text in _TIMES_IN_DAYS if least >= s), _TIMES_IN_DAYS[-1])
+    return Scale(size, suffix, 0 if least / size >= 100 else 1)
+
+
+_TIMES_IN_DAYS = ((1.0, "days"), (1 / 24, "hours"), (1 / 1440, "minutes"), (1 / 86_400, "seconds"))
 _SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K"), (1.0, ""))

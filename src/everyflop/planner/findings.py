@@ -1,0 +1,155 @@
+"""What a plan says, in sentences and short figures: the words that the terminal page and the HTML report share."""
+
+from collections.abc import Iterable
+
+from everyflop.base.units import percent, short_count, short_money, time_scale_of
+from everyflop.spec.layout import Layout
+from everyflop.spec.plan import Basis, Choice, ExchangeAssumption, Limits, Plan, PlannedIsland, WhatIf
+
+OBJECTIVES = {"cost": "lowest cost", "time": "shortest time"}
+
+BASES: dict[Basis, str] = {
+    "measured": "this chip was measured on nearly this workload",
+    "fitted": "this chip was measured on other workloads",
+    "prior": "of this chip only the specification is known",
+}
+"""What the tags mean, surest first."""
+
+_SAME_BILL_SHARE = 0.0005
+"""Bills that differ by less are written with the same figures."""
+
+
+def workload_line(plan: Plan) -> str:
+    """Say what is to be trained."""
+    work = plan.workload
+    tokens, batch = short_count(work.tokens), short_count(work.batch_tokens)
+    return f"{tokens} tokens in steps of {batch}, sequences of {work.seq_len:,}, {work.precision}"
+
+
+def limits_line(limits: Limits, currency: str) -> str:
+    """Say what the user allows."""
+    said = {
+        short_money(limits.budget or 0, currency): limits.budget,
+        f"{limits.deadline_days or 0:g} days": limits.deadline_days,
+        f"{limits.max_devices or 0:,} devices": limits.max_devices,
+        f"{percent(limits.max_supplier_share or 0)} of the tokens from one supplier": limits.max_supplier_share,
+        "1 island" if limits.max_islands == 1 else f"{limits.max_islands} islands": limits.max_islands,
+    }
+    return "at most " + ", ".join(text for text, limit in said.items() if limit is not None)
+
+
+def keeps_limits(plan: Plan) -> bool:
+    """Say whether the recommended choice keeps the limits."""
+    return all(choice.meets_limits for choice in plan.alternatives if choice.name == plan.recommended)
+
+
+def recommendation(plan: Plan) -> str:
+    """Say in one sentence what to train on, and what that is predicted to cost and to take, from P10 to P90."""
+    cost, days = plan.total.cost, plan.total.days
+    advice = "Train on" if keeps_limits(plan) else "No choice keeps the limits; nearest comes"
+    time = time_scale_of([days.p50])
+    return (
+        f"{advice} {plan.recommended}, {devices_line(plan.islands)}: "
+        f"predicted to cost {short_money(cost.p50, plan.currency)} "
+        f"({short_count(cost.p10)} to {short_count(cost.p90)}{price_note(plan.islands)}) "
+        f"and to take {time.write(days.p50)} {time.suffix} ({time.write(days.p10)} to {time.write(days.p90)})."
+    )
+
+
+def devices_line(islands: tuple[PlannedIsland, ...]) -> str:
+    """Say which devices train, and who trains how much where they are several islands."""
+    parts = [f"{island.devices:,} x {island.title or island.device}" for island in islands]
+    if len(islands) > 1:
+        parts = [f"{part} ({percent(i.share)} of the tokens)" for part, i in zip(parts, islands, strict=True)]
+    return " and ".join(parts)
+
+
+def price_note(islands: Iterable[PlannedIsland]) -> str:
+    """Say so where a bill rests on a price that the fleet gives as an example."""
+    return ", at example prices" if any(island.example_price for island in islands) else ""
+
+
+def remarks(plan: Plan) -> list[str]:
+    """Return what to know about the choices beside their figures: broken limits, and prices that are examples."""
+    choices = plan.alternatives
+    said = [f"{choice.name}: {'; '.join(choice.broken_limits)}" for choice in choices if not choice.meets_limits]
+    pools = dict.fromkeys(i.pool for choice in choices for i in choice.islands if i.example_price)
+    return [*said, f"example prices, not quotes: {', '.join(pools)}"] if pools else said
+
+
+def chance_line(plan: Plan) -> str | None:
+    """Say how probable it is that mixing pays; None where there is nothing to mix."""
+    if plan.mix_cheaper_probability is None:
+        return None
+    chance = percent(plan.mix_cheaper_probability)
+    return f"Probability that the best mix costs less than the best single pool: {chance} (predicted)."
+
+
+def rows_of(choices: Iterable[Choice]) -> list[tuple[str, PlannedIsland]]:
+    """Return every island of every choice under a name of its own: "d" alone, "d in a + d" as part of a mix."""
+    return [
+        (choice.name if choice.kind == "single" else f"{island.name} in {choice.name}", island)
+        for choice in choices
+        for island in choice.islands
+    ]
+
+
+def memory_line(island: PlannedIsland) -> str:
+    """Write the peak of the fullest device and its limit, both in GiB."""
+    used, limit = sum(island.mem_gib.values()), island.mem_limit_gib
+    decimals = 1 if limit >= 10 else 2
+    return f"{used:.{decimals}f} of {limit:.{decimals}f}"
+
+
+def break_even_line(island: PlannedIsland) -> str:
+    """Write the MFU at which an island costs as much per token as the cheapest single pool, which has none itself."""
+    return "-" if island.break_even_mfu is None else percent(island.break_even_mfu)
+
+
+def link_lines(choice: Choice) -> list[str]:
+    """Say for each island that exchanges what its slowest link carries and what it needs at least."""
+    return [
+        f"{island.name} in {choice.name}: {link_line(island)}"
+        for island in choice.islands
+        if island.least_link_gbit_per_s is not None
+    ]
+
+
+def link_line(island: PlannedIsland) -> str:
+    """Write what an island's slowest link carries and what it needs at least; "-" where it never exchanges."""
+    least, has = island.least_link_gbit_per_s, island.link_gbit_per_s
+    if least is None:
+        return "-"
+    return f"needs {least:.3g} Gbit/s" + ("" if has is None else f", has {has:.3g}")
+
+
+def changes(plan: Plan) -> list[WhatIf]:
+    """Return the what-ifs that change the bill, by how much, largest first; those that leave no plan come before."""
+    now = plan.total.cost.p50
+    moved = [w for w in plan.what_if if w.cost is None or abs(w.cost - now) > _SAME_BILL_SHARE * abs(now)]
+    return sorted(moved, key=lambda w: (0.0, 0.0) if w.cost is None else (1.0, -abs(w.cost - now)))
+
+
+def change_line(what_if: WhatIf, now: float) -> str:
+    """Write how much a change moves the bill: "+34 %"."""
+    if what_if.cost is None:
+        return "no plan"
+    return f"{(what_if.cost / now - 1) * 100:+.1f} %" if now else "-"
+
+
+def exchange_lines(exchange: ExchangeAssumption) -> list[str]:
+    """Say how islands are assumed to meet, and what that costs in learning."""
+    steps = "step" if exchange.steps_between == 1 else f"{exchange.steps_between:,} steps"
+    lines = [f"Islands exchange {exchange.bytes_per_parameter:g} bytes a parameter every {steps}."]
+    extra = [f"{percent(share)} with {count} islands" for count, share in exchange.extra_tokens_share.items()]
+    if extra:
+        lines.append(f"Extra tokens for the same loss: {', '.join(extra)} ({exchange.source}).")
+    return lines
+
+
+def short_layout(layout: Layout) -> str:
+    """Write a layout for a narrow column: "tp2 pp8 ep8 dp4 zero1 full mb1"."""
+    degrees = {name: getattr(layout, name) for name in ("tp", "pp", "vpp", "cp", "ep", "etp", "dp")}
+    recompute = [] if layout.recompute == "none" else [layout.recompute]
+    split = [f"{name}{degree}" for name, degree in degrees.items() if degree > 1]
+    return " ".join([*split, layout.sharding, *recompute, f"mb{layout.micro_batch}"])
