@@ -71,6 +71,10 @@ def test_a_users_device_may_be_like_another_of_the_users(catalog):
     assert catalog.problems_with(mine) == []
 
 
+def test_repeating_a_devices_own_alias_is_no_mistake(catalog):
+    assert catalog.problems_with([DeviceSpec(name="fast-80g", aliases=("Fast", "Faster"))]) == []
+
+
 def test_everything_wrong_with_a_users_devices_is_named_at_once(catalog):
     wrong = [
         DeviceSpec(name="fasd-80g"),
