@@ -11,11 +11,14 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import tomli_w
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from everyflop.spec.run import RunSpec
 
 settings.register_profile("no_clock", deadline=None)  # a busy machine is no failure
 settings.load_profile("no_clock")
@@ -43,6 +46,52 @@ TABLES: dict[str, dict[str, Any]] = {
     "checkpoint": {"every_steps": 4, "keep": 2},
 }
 """Twelve steps of eight windows, with checkpoints after steps 4, 8 and 12."""
+
+PLAN: dict[str, Any] = {
+    "schema": 1,
+    "objective": "cost",
+    "currency": "CNY",
+    "fleet": "laptop.toml",
+    "limits": {},
+    "recommended": "laptop alone",
+    "why": "it is the only pool",
+    "islands": [
+        {
+            "name": "laptop",
+            "pool": "laptop",
+            "device": "cpu",
+            "torch_device": "cpu",
+            "devices": 1,
+            "layout": {"sharding": "none", "micro_batch": 2, "recompute": "full"},
+            "micro_batch": 2,
+            "batch_seqs": 8,
+            "tokens_per_s": {"p10": 1000.0, "p50": 2000.0, "p90": 4000.0},
+            "goodput_share": 1.0,
+            "share": 1.0,
+            "price_per_device_hour": 36.0,
+            "example_price": True,
+            "cost": {"p10": 0.01, "p50": 0.02, "p90": 0.04},
+            "cost_per_ttoken": {"p10": 1.0, "p50": 2.0, "p90": 4.0},
+            "mfu": 0.1,
+            "mem_gib": {"weights": 0.1},
+            "mem_limit_gib": 1.0,
+            "step_s": {"matmul": 0.1},
+            "basis": "measured",
+        }
+    ],
+    "total": {
+        "tokens_per_s": {"p10": 1000.0, "p50": 2000.0, "p90": 4000.0},
+        "days": {"p10": 0.1, "p50": 0.2, "p90": 0.4},
+        "cost": {"p10": 0.01, "p50": 0.02, "p90": 0.04},
+        "cost_per_ttoken": {"p10": 1.0, "p50": 2.0, "p90": 4.0},
+        "devices": 1,
+        "token_efficiency": 1.0,
+    },
+    "alternatives": [],
+    "exchange": {"steps_between": 1, "bytes_per_parameter": 2.0, "extra_tokens_share": {}, "source": "a test"},
+    "launch": "everyflop train run.toml --plan plan.json",
+}
+"""A plan for one processor; its workload is that of the run it is made for."""
 
 SENTENCE = "the quick brown fox jumps over lazy dog while seven wizards vex sphinx of black quartz judge my vow"
 
@@ -122,6 +171,26 @@ def write_run_file(tiny_tables) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def plan_for() -> Callable[..., dict[str, Any]]:
+    """Make the plan.json of a run on one device: plan_for(run, island={"devices": 2}, currency="CNY")."""
+
+    def make(run: "RunSpec", *, island: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+        train = run.train
+        plan = copy.deepcopy(PLAN)
+        plan["workload"] = {
+            "name": run.run.name,
+            "model": run.model.model_dump() if run.model else None,
+            "tokens": train.tokens,
+            "seq_len": train.seq_len,
+            "batch_tokens": train.batch_tokens,
+        }
+        plan["islands"][0] |= island or {}
+        return {**plan, **changes}
+
+    return make
 
 
 @pytest.fixture(scope="session")

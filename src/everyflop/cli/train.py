@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from everyflop.spec.run import RunSpec
 
 
@@ -25,12 +27,16 @@ def train(
     allow_change: Annotated[
         bool, typer.Option("--allow-change", help="Resume although settings that affect the weights changed.")
     ] = False,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="Run what this plan.json says, and compare with what it predicts.")
+    ] = None,
 ) -> None:
     """Train a model: prepare the data, train, validate, write a summary.
 
     everyflop train recipes/tiny_cpu.toml
     everyflop train run.toml run.name=faster optim.lr=3e-3
     everyflop train run.toml --resume
+    everyflop train run.toml --plan plan.json
     """
     from everyflop.base.errors import Interrupted, UsageError
     from everyflop.spec.read import read_run
@@ -39,13 +45,17 @@ def train(
         raise UsageError("--new starts another run and --resume continues one: choose one of them.")
     run = read_run(run_file, overrides or ())
 
+    from everyflop.train.plan import refuse_overrides
     from everyflop.train.run import train as train_run
     from everyflop.train.run_dir import next_free_name
+
+    if plan:
+        refuse_overrides(overrides or ())
 
     if new:
         run = next_free_name(run)
     try:
-        summary = train_run(run, resume=resume, allow_change=allow_change)
+        summary = train_run(run, resume=resume, allow_change=allow_change, plan=plan)
     except Interrupted as stopped:
         name = [f"run.name={run.run.name}"] if new else []
         again = shlex.join([_program(), "train", str(run_file), *(overrides or ()), *name, "--resume"])
@@ -79,6 +89,8 @@ def _print(run: "RunSpec", summary: dict[str, Any]) -> None:
         f"{short_count(summary['tokens'])} tokens in {short_time(summary['seconds'])}, "
         f"{short_count(summary['tokens_per_s'])} tokens/s{cost}, {summary['peak_rss_gib']:.2f} GiB of memory at most\n"
     )
+    if "plan" in summary:
+        console.print(_against_plan(summary["plan"]))
     console.print("[bold]A sample[/bold] (the prompt is from held-out text):")
     console.print(summary["sample"]["prompt"], style="dim", end="", markup=False)
     console.print(summary["sample"]["text"], markup=False)
@@ -90,6 +102,17 @@ def _print(run: "RunSpec", summary: dict[str, Any]) -> None:
         f"  {_program()} export {run.dir} {run.dir / 'hf'}",
         markup=False,
     )
+
+
+def _against_plan(plan: dict[str, Any]) -> "Table":
+    from rich.table import Table
+
+    from everyflop.train.predicted import comparison_rows
+
+    table = Table("", "predicted (P10 to P90)", "measured", "ratio", title=f"Against the plan: {plan['choice']}")
+    for row in comparison_rows(plan):
+        table.add_row(*row)
+    return table
 
 
 def _yardsticks(run: "RunSpec", summary: dict[str, Any]) -> dict[str, float]:

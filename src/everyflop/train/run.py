@@ -13,7 +13,7 @@ from rich.text import Text
 from everyflop.accounting.parameters import count_parameters
 from everyflop.backend.device import Device, detect
 from everyflop.backend.memory import peak_rss_gib
-from everyflop.base.files import write_atomic, write_json
+from everyflop.base.files import read_lines, write_atomic, write_json
 from everyflop.base.progress import progress
 from everyflop.checkpoint import list_checkpoints, weights_sha256
 from everyflop.data.prepare import prepare
@@ -23,6 +23,8 @@ from everyflop.spec.run import RunSpec
 from everyflop.train.display import Display
 from everyflop.train.first_screen import Forecast, first_screen, forecast, meter_of
 from everyflop.train.loop import Loop, validate_all
+from everyflop.train.plan import Planned, apply_plan, kept_plan, open_plan
+from everyflop.train.predicted import compare, plan_facts, plan_line
 from everyflop.train.resume import Start, find_start, refuse_changes
 from everyflop.train.run_dir import RunDir, claim
 from everyflop.train.session import COMPANIONS, Session, build_run_model, build_session, kernel_choices, restore_session
@@ -33,37 +35,51 @@ SAMPLE_PROMPT_TOKENS, SAMPLE_TOKENS = 32, 160
 
 
 def train(
-    run: RunSpec, *, resume: bool = False, allow_change: bool = False, stream: TextIO | None = None
+    run: RunSpec,
+    *,
+    resume: bool = False,
+    allow_change: bool = False,
+    plan: str | Path | None = None,
+    stream: TextIO | None = None,
 ) -> dict[str, Any]:
     """Train a run and return its summary, the content of summary.json. Progress goes to `stream`, by default stderr.
 
     With `resume` the run goes on from its newest good checkpoint, bit for bit as if it had never stopped. A resume that
-    would change what affects the weights raises UsageError unless `allow_change`, which is recorded as an event. Raises
+    would change what affects the weights raises UsageError unless `allow_change`, which is recorded as an event. With a
+    `plan` (plan.json) the run takes its settings and its price; a resumed run keeps the plan that it had. Raises
     Interrupted after SIGINT or SIGTERM, with a checkpoint saved.
     """
-    device = detect()
     out: TextIO = stream or sys.stderr
+    planned = open_plan(plan) if plan else kept_plan(RunDir(run.dir)) if resume else None
+    if planned:
+        run = apply_plan(run, planned)
+    device = planned.device if planned else detect()
     with claim(run, resume=resume) as run_dir:
         telemetry = Telemetry(run_dir)
         start = find_start(run, run_dir, telemetry, device, progress=progress)
         if not allow_change:
             refuse_changes(start.changes)
         torch.set_num_threads(start.settled.threads)
-        session, measured = _build(start, device, out, resume=resume)
+        session, measured = _build(start, device, out, resume=resume, planned=planned)
         prepared = prepare(start.settled.run, progress=progress)
         if start.checkpoint and start.checkpoint.state["data_fingerprint"] != prepared.fingerprint:
             start.changes["data"] = [start.checkpoint.state["data_fingerprint"], prepared.fingerprint]
             if not allow_change:
                 refuse_changes(start.changes)
         _open_run_dir(start, session, run_dir, telemetry, prepared)
+        if planned:
+            write_atomic(run_dir.plan, planned.content)
+            telemetry.event("plan", **plan_facts(planned))
         try:
             _loop(session, prepared, run_dir, telemetry, measured, out).run()
-            return _finish(session, prepared, run_dir, telemetry, device, measured)
+            return _finish(session, prepared, run_dir, telemetry, device, measured, planned)
         finally:
             telemetry.close()
 
 
-def _build(start: Start, device: Device, stream: TextIO, *, resume: bool) -> tuple[Session, Forecast]:
+def _build(
+    start: Start, device: Device, stream: TextIO, *, resume: bool, planned: Planned | None
+) -> tuple[Session, Forecast]:
     run = start.settled.run
     model = build_run_model(start.settled, device)
     measured = forecast(start.settled, model, device)
@@ -71,6 +87,8 @@ def _build(start: Start, device: Device, stream: TextIO, *, resume: bool) -> tup
     if start.checkpoint is not None:
         restore_session(session, start.checkpoint)
     lines = first_screen(start.settled, device, measured, run.train.tokens - session.progress.tokens)
+    if planned is not None:
+        lines.append(("plan", plan_line(planned)))
     if start.checkpoint is not None:
         lines.append(("resumes", f"after step {session.progress.step}, from {start.checkpoint.path}"))
     elif resume:
@@ -122,7 +140,13 @@ def _loop(
 
 
 def _finish(
-    session: Session, prepared: Prepared, run_dir: RunDir, telemetry: Telemetry, device: Device, measured: Forecast
+    session: Session,
+    prepared: Prepared,
+    run_dir: RunDir,
+    telemetry: Telemetry,
+    device: Device,
+    measured: Forecast,
+    planned: Planned | None,
 ) -> dict[str, Any]:
     """Validate on everything held out, write the summary and its pictures."""
     settled, run, done = session.settled, session.settled.run, session.progress
@@ -130,6 +154,7 @@ def _finish(
     for name, result in results.items():
         telemetry.event("validation", step=done.step, set=name, loss=result.loss, bits_per_byte=result.bits_per_byte)
     count = count_parameters(settled.model)
+    cost = meter_of(settled, measured).cost(done.seconds)
     facts = {
         "name": run.run.name,
         "validation": {name: asdict(result) for name, result in results.items()},
@@ -138,7 +163,7 @@ def _finish(
         "samples": done.samples,
         "seconds": done.seconds,
         "tokens_per_s": done.tokens / done.seconds,
-        "cost": meter_of(settled, measured).cost(done.seconds),
+        "cost": cost,
         "currency": run.money.currency,
         "example_price": run.money.example,
         "parameters": count.total,
@@ -152,6 +177,8 @@ def _finish(
         "data": str(prepared.folder),
         "sample": _sample(session, prepared),
     }
+    if planned is not None:
+        facts["plan"] = compare(planned, read_lines(run_dir.metrics), cost=cost)
     return write_summary(run_dir, facts)
 
 

@@ -36,6 +36,11 @@ class RunDir:
         return self.path / "data.json"
 
     @property
+    def plan(self) -> Path:
+        """The plan that the run follows, as it was given."""
+        return self.path / "plan.json"
+
+    @property
     def metrics(self) -> Path:
         """One JSON line for each step."""
         return self.path / "metrics.jsonl"

@@ -28,6 +28,9 @@ SCHEMA = 1
 COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json")
 """Files that lie beside a given tokenizer and say which of its tokens end a text; they go wherever it goes."""
 
+SHAPELESS = {"init_std", "embed_std", "output_std", "mtp_loss_weight", "max_positions"}
+"""Keys of a model that neither its tensors nor its speed depend on."""
+
 
 @dataclass(slots=True)
 class Session:
@@ -125,8 +128,7 @@ def restore_session(session: Session, checkpoint: Checkpoint) -> None:
 
 
 def _refuse_other_shape(wanted: ModelSpec, found: ModelSpec, path: str) -> None:
-    training_only = {"init_std", "embed_std", "output_std", "mtp_loss_weight", "max_positions"}
-    now, then = wanted.model_dump(exclude=training_only), found.model_dump(exclude=training_only)
+    now, then = wanted.model_dump(exclude=SHAPELESS), found.model_dump(exclude=SHAPELESS)
     if different := [f"{key} ({then[key]} there, {now[key]} here)" for key in now if now[key] != then[key]]:
         raise UsageError(
             f"model.init_from = '{path}' holds another model: {', '.join(different)}. "

@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 from everyflop.base.files import read_lines, write_atomic, write_json
+from everyflop.train.predicted import comparison_rows
 from everyflop.train.run_dir import RunDir
 
 SCHEMA = 1
@@ -72,4 +73,8 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     plain = ("parameters", "active_parameters", "steps", "tokens", "seconds", "tokens_per_s", "device", "precision")
     values = {key: summary[key] for key in plain}
     texts = [(key, f"{value:,.6g}" if isinstance(value, float) else str(value)) for key, value in values.items()]
-    return [*rows, ("cost", cost), *texts]
+    against_plan = [
+        (f"{what}, by the plan", f"predicted {predicted}; measured {measured}, {ratio} times that")
+        for what, predicted, measured, ratio in (comparison_rows(summary["plan"]) if "plan" in summary else [])
+    ]
+    return [*rows, ("cost", cost), *against_plan, *texts]

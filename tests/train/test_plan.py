@@ -1,0 +1,157 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from everyflop.base.errors import ExpectedNo, InvalidFile, UsageError
+from everyflop.train import plan as plan_module
+from everyflop.train.plan import apply_plan, kept_plan, open_plan, refuse_overrides
+
+
+@pytest.fixture
+def write_plan(plan_for, make_run, tmp_path):
+    """Write the plan of a run, by default the tiny one, with changes; return its path."""
+
+    def write(run=None, **changes):
+        path = tmp_path / "plan.json"
+        path.write_text(json.dumps(plan_for(run or make_run(), **changes)))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def planned(write_plan, make_run):
+    """Apply the plan of a run to the run: planned(make_run(), island={"micro_batch": 1})."""
+
+    def apply(run, plan_of=None, **changes):
+        return apply_plan(run, open_plan(write_plan(plan_of or run, **changes)))
+
+    return apply
+
+
+def test_the_plan_sets_micro_batch_and_recompute_whatever_the_run_says(planned, make_run):
+    run = planned(make_run(train={"micro_batch": 4, "recompute": "none"}))
+
+    assert (run.train.micro_batch, run.train.recompute) == (2, "layer")
+
+
+@pytest.mark.parametrize(("recompute", "expected"), [("none", "none"), ("selective", "none"), ("full", "layer")])
+def test_only_full_recompute_computes_layers_again(planned, make_run, recompute, expected):
+    island = {"layout": {"micro_batch": 2, "recompute": recompute}}
+
+    assert planned(make_run(), island=island).train.recompute == expected
+
+
+def test_the_plans_price_wins_over_the_runs_and_keeps_its_label(planned, make_run):
+    money = {"currency": "USD", "price_per_device_hour": 1.0}
+    run = planned(make_run(money=money), island={"price_per_device_hour": 36.0, "example_price": True})
+
+    assert (run.money.currency, run.money.price_per_device_hour, run.money.example) == ("CNY", 36.0, True)
+
+
+def test_a_batch_that_the_run_leaves_open_is_the_plans(planned, make_run):
+    run = planned(make_run(train={"batch_tokens": None}), make_run(train={"batch_tokens": 512}))
+
+    assert run.train.batch_tokens == 512
+
+
+def test_everything_that_differs_from_the_plan_is_named_with_both_values(planned, make_run):
+    other = make_run(
+        model={"n_experts": 8}, train={"tokens": 6144, "seq_len": 64, "batch_tokens": 512}, optim={"lr": 0.02}
+    )
+
+    with pytest.raises(UsageError) as refused:
+        planned(other, make_run())
+    lines = [line for line in str(refused.value).splitlines() if line.startswith("  - ")]
+    assert lines == [
+        "  - model.n_experts: 8 in the run, 4 in the plan",
+        "  - train.tokens: 6,144 in the run, 3,072 in the plan",
+        "  - train.seq_len: 64 in the run, 32 in the plan",
+        "  - train.batch_tokens: 512 in the run, 256 in the plan",
+    ]
+
+
+def test_how_weights_start_is_no_difference(planned, make_run):
+    assert planned(make_run(model={"init_std": 0.5}), make_run())
+
+
+def test_a_model_that_comes_from_elsewhere_is_held_against_the_plan_too(planned, make_run, monkeypatch):
+    other = make_run(model={"n_experts": 8}).model
+    monkeypatch.setattr(plan_module, "read_spec", lambda path: other if str(path) == "elsewhere" else None)
+    run = make_run().model_copy(update={"model": None, "init_from": "elsewhere"})
+
+    with pytest.raises(UsageError, match=r"model\.n_experts: 8 in the run, 4 in the plan"):
+        planned(run, make_run())
+
+
+def test_a_warm_up_that_the_plans_micro_batch_does_not_divide_is_refused(planned, make_run):
+    run = make_run(train={"micro_batch": 1, "batch_warmup_from": 32, "batch_warmup_tokens": 1024})
+
+    with pytest.raises(UsageError, match=r"batch_warmup_from 32 is not a multiple of .* micro_batch = 2"):
+        planned(run)
+
+
+@pytest.mark.parametrize(
+    "override", ["train.micro_batch=1", " train.recompute =layer", "money.currency=EUR", "money.example=true"]
+)
+def test_what_the_plan_decides_cannot_be_set_beside_it(override):
+    with pytest.raises(UsageError, match=r"cannot be set beside --plan"):
+        refuse_overrides(["optim.lr=0.1", override])
+
+
+def test_what_the_plan_leaves_open_can_be_set_beside_it():
+    refuse_overrides(["optim.lr=0.1", "run.name=other", "train.precision=fp32"])
+
+
+def test_several_devices_are_an_expected_no(write_plan):
+    with pytest.raises(ExpectedNo, match="needs 8 x cpu, and training on more than one device is not built yet"):
+        open_plan(write_plan(island={"devices": 8}))
+
+
+def test_several_islands_are_an_expected_no(write_plan, plan_for, make_run):
+    (island,) = plan_for(make_run())["islands"]
+
+    with pytest.raises(ExpectedNo, match="needs 1 x cpu and 1 x cpu, and training on more than one"):
+        open_plan(write_plan(islands=[island, island]))
+
+
+def test_fp8_is_an_expected_no(write_plan, plan_for, make_run):
+    workload = plan_for(make_run())["workload"] | {"precision": "fp8"}
+
+    with pytest.raises(ExpectedNo, match="fp8"):
+        open_plan(write_plan(workload=workload))
+
+
+def test_a_device_of_another_type_is_an_expected_no_that_names_both(write_plan):
+    with pytest.raises(ExpectedNo, match=r"needs far-away, which is torch device 'elsewhere', and here is '\w+'"):
+        open_plan(write_plan(island={"device": "far-away", "torch_device": "elsewhere"}))
+
+
+def test_a_plan_for_the_processor_runs_on_it_beside_an_accelerator(write_plan, monkeypatch):
+    accelerator = SimpleNamespace(type="meta")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: accelerator)
+
+    assert open_plan(write_plan()).device.type == "cpu"
+
+
+def test_a_plan_that_names_no_type_runs_on_what_is_here(write_plan):
+    assert open_plan(write_plan(island={"torch_device": ""})).device
+
+
+def test_a_file_that_is_no_plan_is_refused_with_its_problems(tmp_path):
+    (tmp_path / "plan.json").write_text("{}")
+
+    with pytest.raises(InvalidFile, match="recommended: is missing"):
+        open_plan(tmp_path / "plan.json")
+
+
+def test_a_run_without_an_earlier_plan_has_none(run_dir):
+    assert kept_plan(run_dir) is None
+
+
+def test_the_plan_of_an_earlier_process_is_found_again(run_dir, write_plan):
+    run_dir.plan.write_bytes(write_plan().read_bytes())
+
+    assert kept_plan(run_dir).plan.recommended == "laptop alone"

@@ -1,0 +1,82 @@
+import json
+
+import pytest
+
+from everyflop.train.plan import open_plan
+from everyflop.train.predicted import compare, comparison_rows, plan_line
+
+
+@pytest.fixture
+def planned(plan_for, make_run, tmp_path):
+    """The plan of the tiny run: 2000 tokens/s and 0.02 CNY expected."""
+    path = tmp_path / "plan.json"
+
+    def make(**changes):
+        path.write_text(json.dumps(plan_for(make_run(), **changes)))
+        return open_plan(path)
+
+    return make
+
+
+def lines(*speeds: float) -> list[dict]:
+    return [{"tokens_per_s": speed} for speed in speeds]
+
+
+def test_the_measured_speed_is_the_median_of_the_steps(planned):
+    speed = compare(planned(), lines(10.0, 3000.0, 3200.0), cost=0.01)["tokens_per_s"]
+
+    assert speed == {"predicted": {"p10": 1000.0, "p50": 2000.0, "p90": 4000.0}, "measured": 3000.0, "ratio": 1.5}
+
+
+def test_the_measured_cost_is_held_against_the_whole_plans(planned):
+    cost = compare(planned(), lines(1.0), cost=0.01)["cost"]
+
+    assert cost == {"predicted": {"p10": 0.01, "p50": 0.02, "p90": 0.04}, "measured": 0.01, "ratio": 0.5}
+
+
+def test_a_run_without_a_step_has_no_speed_and_no_ratio(planned):
+    speed = compare(planned(), [], cost=0.0)["tokens_per_s"]
+
+    assert (speed["measured"], speed["ratio"]) == (None, None)
+
+
+def test_a_prediction_of_nothing_has_no_ratio(planned):
+    nothing = {"p10": 0.0, "p50": 0.0, "p90": 0.0}
+    total = planned().plan.total.model_dump() | {"cost": nothing}
+
+    assert compare(planned(total=total), lines(1.0), cost=0.0)["cost"]["ratio"] is None
+
+
+def test_the_record_says_what_was_planned(planned):
+    facts = compare(planned(), lines(1.0), cost=0.0)
+
+    assert {key: facts[key] for key in ("choice", "device", "basis", "micro_batch", "recompute", "currency")} == {
+        "choice": "laptop alone",
+        "device": "cpu",
+        "basis": "measured",
+        "micro_batch": 2,
+        "recompute": "full",
+        "currency": "CNY",
+    }
+    assert facts["price_per_device_hour"] == 36.0
+
+
+def test_the_rows_show_prediction_interval_measurement_and_ratio(planned):
+    assert comparison_rows(compare(planned(), lines(3000.0), cost=0.01)) == [
+        ("speed", "2.00 K tokens/s (1.00 K to 4.00 K)", "3.00 K tokens/s", "1.50"),
+        ("cost", "0.02 CNY (0.01 CNY to 0.04 CNY)", "0.01 CNY", "0.50"),
+    ]
+
+
+def test_rows_without_figures_say_so(planned):
+    speed, _ = comparison_rows(compare(planned(), [], cost=0.01))
+
+    assert speed[2:] == ("none", "no")
+
+
+def test_the_line_before_the_run_tells_prediction_and_settings_and_that_the_price_is_an_example(planned):
+    text = plan_line(planned())
+
+    assert "laptop alone: predicted 2.00 K tokens/s (1.00 K to 4.00 K) and 0.02 CNY" in text
+    assert "micro-batch of 2, full recompute, 36 CNY an hour (an example)" in text
+    assert "example" not in plan_line(planned(island={"example_price": False}))
