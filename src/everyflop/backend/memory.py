@@ -16,6 +16,12 @@ def total_bytes(device: torch.device) -> int:
     return torch.accelerator.get_memory_info(device)[1]
 
 
+def forget_peak(device: torch.device) -> None:
+    """Let peak_gib count from here on; on the processor nothing can be forgotten."""
+    if device.type != "cpu":
+        torch.accelerator.reset_peak_memory_stats(device)
+
+
 def peak_gib(device: torch.device) -> float:
     """Return the most memory that tensors held so far; on the processor, the most that the process held, in GiB."""
     return peak_rss_gib() if device.type == "cpu" else torch.accelerator.max_memory_allocated(device) / GIB
