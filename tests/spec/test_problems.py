@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from everyflop.spec.problems import is_about
 from everyflop.spec.read import parse_run
 
 MISTAKES: dict[str, tuple[str, Any]] = {
@@ -79,6 +80,59 @@ def test_a_count_that_cannot_be_read_comes_with_examples():
     _, (problem,) = parse_run({"model": {"preset": "ling-lite"}, "train": {"tokens": "many"}})
 
     assert problem.found == "'many' is not a count such as 250000, 1_000_000, 1.5M or 9T, found 'many'"
+
+
+def test_wrong_entries_are_not_taken_for_a_list_without_entries():
+    tables = {"model": {"preset": "ling-lite"}, "train": {"tokens": "1M"}, "data": {"sources": [{"path": 5}, "a"]}}
+
+    for sources in (tables["data"]["sources"], tables["data"]["sources"][:1]):
+        _, problems = parse_run({**tables, "data": {"sources": sources}})
+
+        assert [problem.key for problem in problems] == ["data.sources[0].path"]
+
+
+def test_a_list_without_entries_is_one_problem():
+    _, problems = parse_run({"model": {"preset": "ling-lite"}, "train": {"tokens": "1M"}, "data": {"sources": []}})
+
+    assert [problem.key for problem in problems] == ["data.sources"]
+
+
+@pytest.mark.parametrize(
+    ("key", "what", "stand_in"),
+    [
+        ("train.batch_tokens", "is bad", "train.batch_tokens"),  # its own key
+        ("train.batch_tokens", "is no multiple of seq_len = 64.", "train.seq_len"),  # one beside it
+        ("train.seq_len", "exceeds model.max_positions", "model.max_positions"),  # one elsewhere
+        ("data.validation", "has two sets named 'x'", "data.validation[1].name"),  # a part of it
+        ("pool[0].name", "is pool[1].name already", "pool[1].name"),
+        ("link[0].between", "names 'a', which is no pool.name", "pool[3].name"),  # any pool's
+        ("pool[1].currency", "set money.rates.USD", "money.rates"),  # all of a table that it is in
+    ],
+)
+def test_a_misfit_is_about_the_keys_that_it_names(key: str, what: str, stand_in: str):
+    assert is_about(key, what, {stand_in, "other.key"})
+
+
+@pytest.mark.parametrize(
+    ("key", "what", "stand_in"),
+    [
+        ("train.batch_tokens", "is no multiple of seq_len = 64", "model.seq_len"),
+        ("pool[0].count", "is bad", "pool[1].count"),
+        ("pool[0].name", "is pool[1].name already", "pool[2].name"),
+        ("pool[0].spot", "needs failures_per_device_day", "pool[1].failures_per_device_day"),
+        ("train.tokens", "is bad", "train.tokens_more"),
+    ],
+)
+def test_a_misfit_is_not_about_keys_of_other_entries_and_tables(key: str, what: str, stand_in: str):
+    assert not is_about(key, what, {stand_in})
+
+
+def test_a_key_that_is_missing_in_an_entry_is_sent_to_its_array():
+    tables = {"model": {"preset": "ling-lite"}, "train": {"tokens": "1M"}, "data": {"validation": [{"name": "a"}]}}
+
+    _, (problem,) = parse_run(tables)
+
+    assert (problem.key, problem.hint) == ("data.validation[0].sources", "add sources to [[data.validation]]")
 
 
 @pytest.mark.parametrize("table", ["run", "model", "data", "train", "optim", "checkpoint", "money"])

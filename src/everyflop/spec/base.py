@@ -31,6 +31,21 @@ class Spec(BaseModel):
         """Return what does not fit together; every value is valid in itself."""
         return []
 
+    def all_misfits(self) -> list[Misfit]:
+        """Return the misfits of every spec inside this one, with their dotted keys, and then its own."""
+        found: list[Misfit] = []
+        for name, field in type(self).model_fields.items():
+            value, key = getattr(self, name), field.alias or name
+            entries = enumerate(value) if isinstance(value, tuple) else ()
+            inside = [(key, value), *((f"{key}[{number}]", entry) for number, entry in entries)]
+            found += [
+                (f"{place}.{inner}", what)
+                for place, spec in inside
+                if isinstance(spec, Spec)
+                for inner, what in spec.all_misfits()
+            ]
+        return found + self.misfits()
+
     @model_validator(mode="after")
     def _refuse_misfits(self, info: ValidationInfo) -> Self:
         if info.context != KEEP_MISFITS and (found := self.misfits()):

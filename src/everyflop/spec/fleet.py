@@ -30,13 +30,6 @@ class FleetMoney(Spec):
     """Currency -> how many units of `currency` one unit of it is."""
 
 
-class DeviceEntry(DeviceSpec):
-    """One [[device]]: a device of one's own, or what is to be changed about one that the catalogue has."""
-
-    vendor: str = ""
-    """Needed for a device that the catalogue does not have."""
-
-
 class Fleet(Spec):
     """All of a fleet file. Build it in code by the file's keys: Fleet(pool=..., link=...)."""
 
@@ -44,7 +37,8 @@ class Fleet(Spec):
     """Shown on pages; by default the file's name."""
     pools: tuple[Pool, ...] = Field(alias="pool", min_length=1)
     links: tuple[Link, ...] = Field(alias="link", default=())
-    devices: tuple[DeviceEntry, ...] = Field(alias="device", default=())
+    devices: tuple[DeviceSpec, ...] = Field(alias="device", default=())
+    """Devices of one's own, and what is to be changed about those of the catalogue."""
     measured: tuple[MeasuredSpeed, ...] = ()
     money: FleetMoney = FleetMoney()
     islands: ExchangeSpec = ExchangeSpec()
@@ -144,7 +138,7 @@ class Fleet(Spec):
         return found + [
             (
                 f"pool[{number}].currency",
-                f"{pool.currency} has no rate in money.rates, and rates are never invented: add {pool.currency} = ..., "
+                f"{pool.currency} has no rate, and rates are never invented: set money.rates.{pool.currency}, "
                 f"how many {currency} one {pool.currency} is",
             )
             for number, pool in enumerate(self.pools)

@@ -1,28 +1,26 @@
-"""Read a run file: presets expanded, overrides applied, and every problem named in one pass.
-
-A wrong type hides the checks that come after it. So what is wrong is taken out (see problems.py), the rest is checked
-again until it is valid, and at the end its values are held against each other.
-"""
+"""Read a run file: presets expanded, overrides applied, and every problem named in one pass (see toml_file.py)."""
 
 import copy
-import re
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from everyflop.base.errors import InvalidFile, Problem, UsageError
-from everyflop.spec.base import KEEP_MISFITS
-from everyflop.spec.lines import key_lines, line_of
+from everyflop.spec.file_kind import FileKind
 from everyflop.spec.named_files import missing_files
 from everyflop.spec.overrides import apply_overrides
 from everyflop.spec.presets import preset_fields, preset_names
-from everyflop.spec.problems import problems_of, take_out
 from everyflop.spec.run import DEFAULT_VOCAB_SIZE, SCHEMA, RunSpec
+from everyflop.spec.toml_file import Tables, load_tables, parse_tables, with_lines
 
-Tables = dict[str, Any]
+RUN_FILE = FileKind(
+    title="run file",
+    remedy="`everyflop init` writes one to start from.",
+    spec=RunSpec,
+    schema=SCHEMA,
+    stand_ins={"train": {}, "family": "qwen3-moe", "path": "x", "name": "x", "sources": [{"path": "x"}]},
+    written_as={"init_from": "model.init_from"},
+    also_known=("model.preset",),
+)
 
 
 def read_run(path: str | Path, overrides: Iterable[str] = (), *, files: bool = True) -> RunSpec:
@@ -32,21 +30,11 @@ def read_run(path: str | Path, overrides: Iterable[str] = (), *, files: bool = T
     Raises InvalidFile with all problems (key, line where known, hint), UsageError if the run file is missing.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"cannot read the run file {path}: {error}. `everyflop init` writes one to start from."
-        ) from None
-    try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidFile(path, [Problem("TOML", f"{error}", 'text goes in quotes: name = "tiny"')]) from None
+    tables, text = load_tables(path, RUN_FILE)
     overridden, problems = apply_overrides(tables, overrides)
     run, found = parse_run(tables)
     found += missing_files(tables) if files else []
-    lines = key_lines(text)
-    problems += [Problem(p.key, p.found, p.hint, line_of(p.key, lines, overridden)) for p in found]
+    problems += with_lines(found, text, overridden=overridden)
     if problems or run is None:
         raise InvalidFile(path, problems)
     return run
@@ -55,21 +43,9 @@ def read_run(path: str | Path, overrides: Iterable[str] = (), *, files: bool = T
 def parse_run(tables: Tables) -> tuple[RunSpec | None, list[Problem]]:
     """Validate run-file tables. Returns the run and no problem, or None and every problem found."""
     tables = copy.deepcopy(tables)
-    schema = tables.pop("schema", SCHEMA)
     problems, stand_ins = _prepare_model(tables)
-    if schema != SCHEMA:
-        problems.append(Problem("schema", f"is {schema!r}, and this version reads {SCHEMA}", "update everyflop"))
-    run: RunSpec | None = None
-    while run is None:
-        try:
-            run = RunSpec.model_validate(tables, context=KEEP_MISFITS)
-        except ValidationError as error:
-            problems += problems_of(error, stand_ins)
-            take_out(tables, error, stand_ins)
-    for key, what in run.misfits():
-        # What is said about a value that stands in for a wrong one is no news.
-        if not stand_ins & set(re.findall(r"\w+", f"{key} {what}")):
-            problems.append(Problem(key, what))
+    run, found = parse_tables(tables, RUN_FILE, stand_ins=stand_ins)
+    problems += found
     return (None if problems else run), problems
 
 
@@ -94,7 +70,7 @@ def _prepare_model(tables: Tables) -> tuple[list[Problem], set[str]]:
         except UsageError as error:
             problems.append(Problem("model.preset", str(error)))
             fields = preset_fields(preset_names()[0])
-            stand_ins = set(fields) - set(model)
+            stand_ins = {f"model.{name}" for name in set(fields) - set(model)}
         model.update({**fields, **model})
     if not model:
         del tables["model"]

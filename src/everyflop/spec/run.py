@@ -31,11 +31,8 @@ class RunSpec(Spec):
     money: MoneySpec = MoneySpec()
 
     def misfits(self) -> list[Misfit]:
-        """Return what does not fit together inside each section, and among sections."""
-        sections = [(name, getattr(self, name)) for name in type(self).model_fields]
-        found = [
-            (f"{name}.{key}", what) for name, spec in sections if isinstance(spec, Spec) for key, what in spec.misfits()
-        ]
+        """Return what does not fit together among sections."""
+        found: list[Misfit] = []
         if self.model is None and self.init_from is None:
             found.append(("model", "is missing: give a preset, a family with its fields, or init_from"))
         if self.model is not None and self.train.seq_len > self.model.max_positions:
