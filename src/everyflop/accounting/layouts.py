@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Layouts:
     @classmethod
     def of(cls, layouts: Sequence[Layout]) -> "Layouts":
         """Gather layouts into arrays."""
-        columns = {f.name: [getattr(layout, f.name) for layout in layouts] for f in fields(cls)}
+        columns: dict[str, list[Any]] = {f.name: [getattr(layout, f.name) for layout in layouts] for f in fields(cls)}
         columns["sharding"] = [SHARDINGS.index(name) for name in columns["sharding"]]
         columns["recompute"] = [RECOMPUTES.index(name) for name in columns["recompute"]]
         return cls(**{name: np.asarray(column, dtype=np.int64) for name, column in columns.items()})
@@ -42,7 +43,7 @@ class Layouts:
 
     def at(self, index: int) -> Layout:
         """Return one of them."""
-        values = {f.name: int(getattr(self, f.name)[index]) for f in fields(self)}
+        values: dict[str, Any] = {f.name: int(getattr(self, f.name)[index]) for f in fields(self)}
         values["sharding"] = SHARDINGS[values["sharding"]]
         values["recompute"] = RECOMPUTES[values["recompute"]]
         return Layout.model_validate(values)

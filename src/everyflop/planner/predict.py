@@ -1,4 +1,4 @@
-"""Predict one layout, or many at once: time of an optimizer step, memory of the fullest device, and how sure that is."""
+"""Predict one layout, or many at once: time of a step, memory of the fullest device, and how sure that is."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,21 @@ import numpy as np
 
 from everyflop.accounting.dims import Dims, Numbers
 from everyflop.accounting.layouts import Layouts
+from everyflop.accounting.memory import memory
+from everyflop.accounting.model_flops import training_flops_per_token
+from everyflop.planner.calibration import Evidence
+from everyflop.planner.chip import chip_of
+from everyflop.planner.predictor import Predictor, load_predictor, tags_of
+from everyflop.planner.row_cases import REAL_IMBALANCE
+from everyflop.planner.step_time import Cases, step_time
 from everyflop.spec.device import DeviceSpec
 from everyflop.spec.workload import Precision
 
 Z80 = 1.2816
 """Standard deviations from the middle of a normal distribution to the ends of its central 80 %."""
+
+NEAR_LOG_SD = 0.08
+"""A prediction this sure, on a chip that was measured, counts as measured: two runs of one setting differ as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +51,16 @@ class Prediction:
     fits: np.ndarray
     """Whether the memory is enough and the layout possible for the model and batch."""
     mfu: np.ndarray
-    """Share of the dense peak in the precision used."""
+    """Share of the dense peak in the precision used; model FLOPs with causal attention and logits."""
     basis: np.ndarray
     """Of str: measured, fitted or prior."""
+    evidence: Evidence
+    """What the calibration knows of each layout; see Calibration.joint for errors that predictions share."""
 
     @property
     def mem_total_gib(self) -> np.ndarray:
         """Sum over the components."""
-        return sum(self.mem_gib.values(), np.zeros_like(self.step_s))
+        return np.sum(list(self.mem_gib.values()), axis=0)
 
 
 def predict(
@@ -59,26 +71,58 @@ def predict(
     seq_len: int,
     batch_seqs: Numbers,
     precision: Precision = "bf16",
+    predictor: Predictor | None = None,
 ) -> Prediction:
-    """Return the prediction for each layout, for a step of batch_seqs sequences over the whole island."""
+    """Return the prediction for each layout, for a step of batch_seqs sequences over the whole island.
+
+    Routing is real: experts are loaded unequally. Without a predictor, the one of the package is used.
+    Raises UsageError for a device of which no speed is known.
+    """
+    known = predictor or load_predictor()
     device = hardware.device
-    peak = (device.fp8_tflops if precision == "fp8" and device.fp8_tflops else device.bf16_tflops or 0.0) * 1e12
-    tokens = np.asarray(batch_seqs) * seq_len * np.ones(len(layouts))
-    compute_s = 6 * dims.active_parameters * tokens / (layouts.devices * peak * 0.4)
-    n_micro = tokens / seq_len / (layouts.dp * layouts.micro_batch)
-    bubble_s = compute_s * (layouts.pp - 1) / (layouts.vpp * n_micro)
-    step_s = compute_s + bubble_s
-    weights = 16 * dims.total_parameters / layouts.devices / 2**30
-    activations = 34 * dims.hidden * seq_len * layouts.micro_batch * dims.n_layers / layouts.tp / layouts.cp / 2**30
-    limit = (device.mem_gb or 0.0) * 0.92
+    chip, _ = chip_of(
+        device,
+        scale_out_gbit_per_s=hardware.scale_out_gbit_per_s,
+        domain=max(hardware.devices_per_node, device.scale_up_domain or 1),
+    )
+    cases = Cases(
+        dims=dims,
+        chip=chip,
+        layouts=layouts,
+        seq_len=seq_len,
+        batch_seqs=np.asarray(batch_seqs) * np.ones(len(layouts)),
+        fp8=precision == "fp8",
+        imbalance=REAL_IMBALANCE if np.any(dims.n_experts) else 1.0,
+    )
+    formula_s = step_time(cases, known.constants)
+    evidence = known.evidence(cases, formula_s, tags_of(device, "moe" if np.any(dims.n_experts) else "dense"))
+    correction, log_sd = known.calibration.correct(evidence)
+    parts_s = {name: part * np.exp(-correction) for name, part in formula_s.items()}
+    step_s = np.sum(list(parts_s.values()), axis=0)
+    tokens = cases.batch_seqs * seq_len
+    mem_gib = memory(dims, layouts, seq_len=seq_len, n_micro=cases.n_micro)
+    flops = tokens * training_flops_per_token(dims, seq_len)
     return Prediction(
         step_s=step_s,
-        parts_s={"matmul": compute_s, "pipeline bubble": bubble_s},
+        parts_s=parts_s,
         tokens_per_s=tokens / step_s,
-        log_sd=np.full(len(layouts), 0.2),
-        mem_gib={"weights": weights, "activations": activations},
-        mem_limit_gib=limit,
-        fits=(weights + activations < limit) & (n_micro >= 1) & (n_micro == np.floor(n_micro)),
-        mfu=compute_s / step_s * 0.4,
-        basis=np.full(len(layouts), "prior"),
+        log_sd=log_sd,
+        mem_gib=mem_gib,
+        mem_limit_gib=float(np.max(chip.mem_gib)),
+        fits=_possible(cases) & (np.sum(list(mem_gib.values()), axis=0) <= chip.mem_gib),
+        mfu=flops / step_s / layouts.devices / chip.peak(precision == "fp8"),
+        basis=_basis(log_sd, known=known.calibration.knows(device.name)),
+        evidence=evidence,
     )
+
+
+def _possible(cases: Cases) -> np.ndarray:
+    dims, layouts = cases.dims, cases.layouts
+    n_micro = np.asarray(cases.batch_seqs) / (layouts.dp * layouts.micro_batch)
+    whole = (n_micro >= 1) & (n_micro == np.floor(n_micro))
+    split = (layouts.tp <= dims.n_heads) & (layouts.pp * layouts.vpp <= dims.n_layers)
+    return whole & split & (layouts.ep <= np.maximum(dims.n_experts, 1))
+
+
+def _basis(log_sd: np.ndarray, *, known: bool) -> np.ndarray:
+    return np.where(log_sd <= NEAR_LOG_SD, "measured", "fitted") if known else np.full(len(log_sd), "prior")

@@ -1,0 +1,152 @@
+"""Correct the formulas by what was measured, and say how sure the result is.
+
+log(measured / formula) is a Gaussian process: every component of a step may be off by a little everywhere, by more for
+one architecture, one chip, one software, or a software on an architecture; and runs of like sizes share what is left.
+So a measurement of a chip corrects its other predictions, most where their time goes into the same components, and a
+chip that nobody measured gets a wider interval. Nothing here knows where a row was published.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+LEVELS = ("everything", "architecture", "chip", "stack", "software", "architecture and software")
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """What a case belongs to; arrays of str with one entry for each case, or one for all."""
+
+    chip: np.ndarray
+    architecture: np.ndarray
+    software: np.ndarray
+    stack: np.ndarray
+    kind: np.ndarray
+    """moe or dense."""
+
+    @classmethod
+    def one(cls, chip: str, architecture: str, software: str, stack: str, kind: str) -> "Tags":
+        """Return the tags of one case. A chip without an architecture is one of its own."""
+        return cls(*(np.array([text]) for text in (chip, architecture or chip, software, stack, kind)))
+
+    @classmethod
+    def stack_up(cls, tags: Sequence["Tags"]) -> "Tags":
+        """Put tags one after the other."""
+        return cls(*(np.concatenate([getattr(t, f.name) for t in tags]) for f in fields(cls)))
+
+    def take(self, indices: np.ndarray) -> "Tags":
+        """Return those at the indices."""
+        return Tags(*(getattr(self, f.name)[indices] for f in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class Deviations:
+    """Standard deviations of log speed: for each of LEVELS overall and of a component's whole time, and of the rest."""
+
+    overall: tuple[float, ...]
+    component: tuple[float, ...]
+    alike: float
+    """Shared by cases of like sizes on the same stack."""
+    alike_distance: float
+    """Distance in sizes over which that fades."""
+    noise: float
+    """Between two measurements of the same thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Cases as the calibration sees them."""
+
+    tags: Tags
+    shares: np.ndarray
+    sizes: np.ndarray
+
+    @classmethod
+    def stack_up(cls, parts: Sequence["Evidence"]) -> "Evidence":
+        """Put evidence one after the other."""
+        return cls(
+            Tags.stack_up([part.tags for part in parts]),
+            np.concatenate([part.shares for part in parts]),
+            np.concatenate([part.sizes for part in parts]),
+        )
+
+    def take(self, indices: np.ndarray) -> "Evidence":
+        """Return the cases at the indices."""
+        return Evidence(self.tags.take(indices), self.shares[indices], self.sizes[indices])
+
+
+def covariance(a: Evidence, b: Evidence, d: Deviations) -> np.ndarray:
+    """Return the prior covariance (A, B) of log(measured / formula), without noise."""
+    together = a.shares @ b.shares.T
+    total = np.zeros_like(together)
+    for same, overall, component in zip(_same(a.tags, b.tags), d.overall, d.component, strict=True):
+        total += same * (overall**2 + component**2 * together)
+    kin = (a.tags.stack[:, None] == b.tags.stack) & (a.tags.kind[:, None] == b.tags.kind)
+    return total + kin * d.alike**2 * np.exp(-_square_distance(a.sizes, b.sizes) / (2 * d.alike_distance**2))
+
+
+def _same(a: Tags, b: Tags) -> list[np.ndarray]:
+    """Return for each of LEVELS where a and b belong to the same."""
+    architecture = a.architecture[:, None] == b.architecture
+    software = a.software[:, None] == b.software
+    everything = np.ones((1, 1), dtype=bool)
+    chip = a.chip[:, None] == b.chip
+    return [everything, architecture, chip, a.stack[:, None] == b.stack, software, architecture & software]
+
+
+def _square_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    square = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    return np.maximum(square, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Measurements, and what they say of other cases."""
+
+    deviations: Deviations
+    measured: Evidence
+    residual: np.ndarray
+    """log(measured / formula) of each measurement."""
+    noise: np.ndarray
+    """Standard deviation of each measurement."""
+    inverse: np.ndarray
+    """Of the measurements' covariance."""
+
+    @classmethod
+    def fit(
+        cls, deviations: Deviations, measured: Evidence, residual: np.ndarray, noise: np.ndarray | None = None
+    ) -> "Calibration":
+        """Condition on measurements; noise adds to that of every measurement, such as what blank cells leave open."""
+        own = np.sqrt(deviations.noise**2 + (0 if noise is None else noise**2)) * np.ones(len(residual))
+        prior = covariance(measured, measured, deviations) + np.diag(own**2)
+        return cls(deviations, measured, residual, own, np.linalg.inv(prior))
+
+    def also(self, measured: Evidence, residual: np.ndarray) -> "Calibration":
+        """Return a calibration that knows more measurements."""
+        everything = Evidence.stack_up([self.measured, measured])
+        more = np.full(len(residual), self.deviations.noise)
+        extra = np.sqrt(np.maximum(np.concatenate([self.noise, more]) ** 2 - self.deviations.noise**2, 0.0))
+        return Calibration.fit(self.deviations, everything, np.concatenate([self.residual, residual]), extra)
+
+    def correct(self, cases: Evidence) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation of log(actual / formula) of each case."""
+        known = covariance(cases, self.measured, self.deviations)
+        mean = known @ (self.inverse @ self.residual)
+        prior = self._own_variance(cases)
+        explained = np.einsum("ij,ij->i", known @ self.inverse, known)
+        return mean, np.sqrt(np.maximum(prior - explained, 0.0) + self.deviations.noise**2)
+
+    def joint(self, cases: Evidence) -> np.ndarray:
+        """Return the posterior covariance (N, N) of log(actual / formula) among cases: errors that they share."""
+        known = covariance(cases, self.measured, self.deviations)
+        return covariance(cases, cases, self.deviations) - known @ self.inverse @ known.T
+
+    def knows(self, chip: str) -> bool:
+        """Whether the chip itself was measured."""
+        return bool((self.measured.tags.chip == chip).any())
+
+    def _own_variance(self, cases: Evidence) -> np.ndarray:
+        d = self.deviations
+        overall = sum(value**2 for value in d.overall) + d.alike**2
+        return overall + sum(value**2 for value in d.component) * (cases.shares**2).sum(1)
