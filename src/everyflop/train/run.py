@@ -10,28 +10,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from everyflop.accounting.parameters import count_parameters
 from everyflop.backend.device import Device, detect
-from everyflop.backend.memory import peak_rss_gib
-from everyflop.base.files import read_lines, write_atomic, write_json
+from everyflop.base.files import write_atomic, write_json
 from everyflop.base.progress import progress
-from everyflop.checkpoint import list_checkpoints, weights_sha256
 from everyflop.data.prepare import prepare
 from everyflop.data.prepared import Prepared
-from everyflop.infer.generate import generate
 from everyflop.spec.run import RunSpec
 from everyflop.train.display import Display
+from everyflop.train.finish import finish
 from everyflop.train.first_screen import Forecast, first_screen, forecast, meter_of
-from everyflop.train.loop import Loop, validate_all
+from everyflop.train.loop import Loop
 from everyflop.train.plan import Planned, apply_plan, kept_plan, open_plan
-from everyflop.train.predicted import compare, plan_facts, plan_line
+from everyflop.train.predicted import plan_facts, plan_line
 from everyflop.train.resume import Start, find_start, refuse_changes
 from everyflop.train.run_dir import RunDir, claim
 from everyflop.train.session import COMPANIONS, Session, build_run_model, build_session, kernel_choices, restore_session
-from everyflop.train.summary import write_summary
 from everyflop.train.telemetry import Telemetry
-
-SAMPLE_PROMPT_TOKENS, SAMPLE_TOKENS = 32, 160
 
 
 def train(
@@ -70,9 +64,10 @@ def train(
         if planned:
             write_atomic(run_dir.plan, planned.content)
             telemetry.event("plan", **plan_facts(planned))
+        loop = _loop(session, prepared, run_dir, telemetry, measured, out)
         try:
-            _loop(session, prepared, run_dir, telemetry, measured, out).run()
-            return _finish(session, prepared, run_dir, telemetry, device, measured, planned)
+            loop.run()
+            return finish(loop, device, planned)
         finally:
             telemetry.close()
 
@@ -137,64 +132,3 @@ def _loop(
         meter=meter_of(session.settled, measured),
         display=Display(run.train.tokens, session.progress.tokens, run.money.currency, stream=stream),
     )
-
-
-def _finish(
-    session: Session,
-    prepared: Prepared,
-    run_dir: RunDir,
-    telemetry: Telemetry,
-    device: Device,
-    measured: Forecast,
-    planned: Planned | None,
-) -> dict[str, Any]:
-    """Validate on everything held out, write the summary and its pictures."""
-    settled, run, done = session.settled, session.settled.run, session.progress
-    results = validate_all(session, prepared, progress)
-    for name, result in results.items():
-        telemetry.event("validation", step=done.step, set=name, loss=result.loss, bits_per_byte=result.bits_per_byte)
-    count = count_parameters(settled.model)
-    cost = meter_of(settled, measured).cost(done.seconds)
-    facts = {
-        "name": run.run.name,
-        "validation": {name: asdict(result) for name, result in results.items()},
-        "steps": done.step,
-        "tokens": done.tokens,
-        "samples": done.samples,
-        "seconds": done.seconds,
-        "tokens_per_s": done.tokens / done.seconds,
-        "cost": cost,
-        "currency": run.money.currency,
-        "example_price": run.money.example,
-        "parameters": count.total,
-        "active_parameters": count.active,
-        "device": device.name,
-        "precision": settled.precision,
-        "peak_rss_gib": peak_rss_gib(),
-        "weights_sha256": weights_sha256(dict(session.model.named_parameters())),
-        "skipped_batches": len(done.ledger),
-        "checkpoint": str(list_checkpoints(run_dir.checkpoints)[-1]),
-        "data": str(prepared.folder),
-        "sample": _sample(session, prepared),
-    }
-    if planned is not None:
-        facts["plan"] = compare(planned, read_lines(run_dir.metrics), cost=cost)
-    return write_summary(run_dir, facts)
-
-
-def _sample(session: Session, prepared: Prepared) -> dict[str, str]:
-    """Continue the beginning of the first validation document."""
-    windows = next(iter(prepared.validation.values()))
-    prompt = windows.windows([0]).inputs_BT[0, :SAMPLE_PROMPT_TOKENS].tolist()
-    room = session.model.spec.max_positions - len(prompt)
-    drawn = generate(
-        session.model,
-        prompt,
-        max_tokens=min(SAMPLE_TOKENS, room),
-        temperature=0.7,
-        top_p=0.9,
-        seed=session.settled.run.run.seed,
-        stop_id=prepared.eot_id,
-    )
-    given, text = prepared.tokenizer.decode([prompt, list(drawn)])
-    return {"prompt": given, "text": text}

@@ -1,0 +1,76 @@
+"""What a run leaves when all its tokens are trained: validation, summary, pictures, a sample of text."""
+
+from dataclasses import asdict
+from typing import Any
+
+from everyflop.accounting.parameters import count_parameters
+from everyflop.backend.device import Device
+from everyflop.backend.memory import peak_rss_gib
+from everyflop.base.files import read_lines
+from everyflop.base.progress import progress
+from everyflop.checkpoint import list_checkpoints, weights_sha256
+from everyflop.data.prepared import Prepared
+from everyflop.infer.generate import generate
+from everyflop.train.loop import Loop, validate_all
+from everyflop.train.plan import Planned
+from everyflop.train.predicted import compare
+from everyflop.train.session import Session
+from everyflop.train.summary import write_summary
+
+SAMPLE_PROMPT_TOKENS, SAMPLE_TOKENS = 32, 160
+
+
+def finish(loop: Loop, device: Device, planned: Planned | None) -> dict[str, Any]:
+    """Validate a trained model on everything held out, write the run's summary and its pictures, return the summary."""
+    session, prepared, run_dir = loop.session, loop.prepared, loop.run_dir
+    settled, run, done = session.settled, session.settled.run, session.progress
+    results = validate_all(session, prepared, progress)
+    for name, result in results.items():
+        loop.telemetry.event(
+            "validation", step=done.step, set=name, loss=result.loss, bits_per_byte=result.bits_per_byte
+        )
+    count = count_parameters(settled.model)
+    cost = loop.meter.cost(done.seconds)
+    facts = {
+        "name": run.run.name,
+        "validation": {name: asdict(result) for name, result in results.items()},
+        "steps": done.step,
+        "tokens": done.tokens,
+        "samples": done.samples,
+        "seconds": done.seconds,
+        "tokens_per_s": done.tokens / done.seconds,
+        "cost": cost,
+        "currency": run.money.currency,
+        "example_price": run.money.example,
+        "parameters": count.total,
+        "active_parameters": count.active,
+        "device": device.name,
+        "precision": settled.precision,
+        "peak_rss_gib": peak_rss_gib(),
+        "weights_sha256": weights_sha256(dict(session.model.named_parameters())),
+        "skipped_batches": len(done.ledger),
+        "checkpoint": str(list_checkpoints(run_dir.checkpoints)[-1]),
+        "data": str(prepared.folder),
+        "sample": _sample(session, prepared),
+    }
+    if planned is not None:
+        facts["plan"] = compare(planned, read_lines(run_dir.metrics), cost=cost)
+    return write_summary(run_dir, facts)
+
+
+def _sample(session: Session, prepared: Prepared) -> dict[str, str]:
+    """Continue the beginning of the first validation document."""
+    windows = next(iter(prepared.validation.values()))
+    prompt = windows.windows([0]).inputs_BT[0, :SAMPLE_PROMPT_TOKENS].tolist()
+    room = session.model.spec.max_positions - len(prompt)
+    drawn = generate(
+        session.model,
+        prompt,
+        max_tokens=min(SAMPLE_TOKENS, room),
+        temperature=0.7,
+        top_p=0.9,
+        seed=session.settled.run.run.seed,
+        stop_id=prepared.eot_id,
+    )
+    given, text = prepared.tokenizer.decode([prompt, list(drawn)])
+    return {"prompt": given, "text": text}
