@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-COMMANDS = ["init", "train", "generate", "data", "checkpoint", "import", "export"]
+COMMANDS = ["init", "train", "generate", "data", "checkpoint", "import", "export", "catalog", "measure"]
 
 
 def test_help_names_every_command_and_exits_with_0(everyflop):

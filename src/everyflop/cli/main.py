@@ -16,6 +16,7 @@ from everyflop.cli.export import export
 from everyflop.cli.generate import generate
 from everyflop.cli.import_hf import import_hf
 from everyflop.cli.init import init
+from everyflop.cli.measure import measure
 from everyflop.cli.train import train
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ app.add_typer(checkpoint.app, name="checkpoint")
 app.command("import")(import_hf)
 app.command()(export)
 app.add_typer(catalog.app, name="catalog")
+app.command()(measure)
 
 
 def main() -> None:

@@ -1,0 +1,96 @@
+"""Write down what was measured as entries that a plan takes: a device's figures and a training speed."""
+
+import datetime
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from everyflop.backend.device import Device
+from everyflop.backend.memory import total_bytes
+from everyflop.base.units import GIB, GIGA, TERA
+from everyflop.spec.device import DeviceSpec
+from everyflop.spec.layout import Layout
+from everyflop.spec.measured import MeasuredSpeed
+from everyflop.spec.measured_file import Measurements
+from everyflop.train.measure import Measured
+from everyflop.train.step_speed import StepSpeed
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """When and with what something was measured."""
+
+    date: str
+    source: str
+
+
+def calibration(measured: Measured, device: Device, *, known: DeviceSpec | None) -> Measurements:
+    """Return the entries for what was measured of a device, today; `known` is its entry in the catalogue."""
+    by = provenance(device)
+    entry = device_entry(measured, device, known=known, by=by)
+    speeds = (speed_entry(measured.step, device=entry.name, by=by),) if measured.step else ()
+    return Measurements(device=(entry,), measured=speeds)
+
+
+def provenance(device: Device) -> Provenance:
+    """Return today, and what measures: everyflop on this device, with its version of torch."""
+    today = datetime.date.today().isoformat()
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    return Provenance(today, f"everyflop measure, {today}, torch {torch.__version__}, {device.name}{threads}")
+
+
+def device_entry(measured: Measured, device: Device, *, known: DeviceSpec | None, by: Provenance) -> DeviceSpec:
+    """Return what measuring adds to what is known of a device; figures that its maker publishes stay as they are.
+
+    The best matmul counts in the type that trains here: fp32 where the device has no units for bf16.
+    """
+    base = known or DeviceSpec(name=_slug(device.name))
+    entry: dict[str, Any] = {
+        "name": base.name,
+        "achieved_bf16_tflops": _figures(measured.best_flops_per_s(device.best_precision) / TERA),
+        "achieved_source": f"{device.best_precision} matmul, {by.source}",
+    }
+    if known is None:
+        entry |= {"title": device.name, "vendor": device.name.split()[0]}
+    if base.bf16_tflops is None:  # no published figures: these are all there are
+        entry["source"] = by.source
+    figures = {
+        "torch_device": device.type,
+        "mem_gb": _figures(total_bytes(device.torch) / GIB),  # sold as GB, counted in GiB
+        "mem_bw_gb_per_s": _figures(measured.memory_bytes_per_s / GIGA),
+    }
+    entry |= {key: value for key, value in figures.items() if not getattr(base, key)}
+    return DeviceSpec(**entry)
+
+
+def _slug(name: str) -> str:
+    """Return what torch calls a device as a name for files."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
+
+
+def speed_entry(speed: StepSpeed, *, device: str, by: Provenance) -> MeasuredSpeed:
+    """Return how fast a run trains on one device, by the device's name in files."""
+    settled, train = speed.run, speed.run.run.train
+    return MeasuredSpeed(
+        device=device,
+        date=by.date,
+        source=by.source,
+        model=settled.model,
+        seq_len=train.seq_len,
+        batch_tokens=settled.batch_tokens,
+        precision=settled.precision,
+        layout=Layout(
+            sharding="none",
+            recompute="full" if train.recompute == "layer" else "none",
+            micro_batch=settled.micro_batch,
+        ),
+        tokens_per_s_per_device=_figures(speed.tokens_per_s),
+        peak_mem_gib=_figures(speed.peak_mem_gib),
+    )
+
+
+def _figures(value: float) -> float:
+    """Round to four figures: no measurement repeats to more."""
+    return float(f"{value:.4g}")
