@@ -26,6 +26,7 @@ def one(key: str, value: Any, **others: Any) -> dict[str, Any]:
         ("pool.checkpoint_gb_per_s", 2e9, "it looks like bytes/s: write 2"),
         ("pool.failures_per_device_day", 27, "expected 1e-09 to 24 failures a day"),
         ("link.gbit_per_s", 100e9, "it looks like bit/s: write 100"),
+        ("link.gbit_per_s", 2_000_000, "it looks like Mbit/s: write 2000"),
         ("link.gbit_per_s", 1e9, "it looks like bit/s: write 1"),
         ("link.latency_ms", 30_000, "it looks like microseconds: write 30"),
         ("device.bf16_tflops", 989e12, "it looks like FLOP/s: write 989"),

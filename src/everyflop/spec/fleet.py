@@ -64,8 +64,7 @@ class Fleet(Spec):
     def in_currency(self, currency: str) -> Self:
         """Return the same fleet with another currency for plans. Raises UsageError where its rate is missing."""
         old, rate = self.currency, self._rate(currency)
-        worth = {**self.money.rates, old: 1.0}
-        rates = {name: value / rate for name, value in worth.items() if name != currency}
+        rates = {name: value / rate for name, value in {**self.money.rates, old: 1.0}.items()}
         links = [link.model_copy(update={"price_per_gb": link.price_per_gb / rate}) for link in self.links]
         pools = [pool.model_copy(update={"currency": pool.currency or old}) for pool in self.pools]
         money = FleetMoney(currency=currency, rates=rates)
