@@ -134,3 +134,10 @@ def test_a_column_of_times_has_one_unit(days, suffix, texts):
 
     assert scale.suffix == suffix
     assert [scale.write(value) for value in days] == texts
+
+
+@pytest.mark.parametrize(
+    ("largest", "decimals"), [(1_223, 0), (100, 0), (55.0, 1), (3.21, 2), (0.0123, 4), (1e-9, 6), (0, 6), (-55.0, 1)]
+)
+def test_figures_get_the_decimals_that_give_the_largest_three_digits(largest, decimals):
+    assert decimals_of(largest) == decimals

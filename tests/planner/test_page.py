@@ -78,7 +78,7 @@ def test_the_chance_of_the_mix_the_links_it_needs_and_unusable_pools_are_told(pl
     text = printed(plan, 120)
 
     assert "Probability that the best mix costs less than the best single pool: 18 % (predicted)" in text
-    assert "link of a in a + d: needs 37 Gbit/s, has 100" in text
+    assert "- the link of a in a + d needs 37 Gbit/s, has 100" in text
     assert "c: 80 GB a device hold no layout" in section(text, "Pools that cannot be used")
 
 
@@ -140,6 +140,15 @@ def test_a_mix_says_who_trains_how_much(plan):
     assert "4,096 x Maker A (44 % of the tokens) and 2,048 x Maker D (56 % of the tokens)" in " ".join(
         printed(chosen).split()
     )
+
+
+def test_an_island_that_never_exchanges_needs_no_link(plan):
+    never = {"least_link_gbit_per_s": None, "link_gbit_per_s": None}
+    mix = plan.alternatives[1]
+    islands = (mix.islands[0].model_copy(update=never), mix.islands[1])
+    text = printed(plan.model_copy(update={"alternatives": (mix.model_copy(update={"islands": islands}),)}))
+
+    assert text.count("the link of") == 1
 
 
 def test_where_nothing_keeps_the_limits_nothing_is_recommended(plan):

@@ -70,6 +70,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if abs(share) < 0.0995 else f"{100 * share:.0f} %"
 
 
+def decimals_of(largest: float) -> int:
+    """Return how many decimals give the largest of some figures at least three digits, and at most six decimals."""
+    return next((n for n in range(6) if abs(largest) * 10**n >= 100), 6)
+
+
 @dataclass(frozen=True, slots=True)
 class Scale:
     """One size and number of decimals for a whole column or axis, so that its figures can be compared at a glance."""

@@ -7,7 +7,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from everyflop.base.units import percent
+from everyflop.base.units import decimals_of, percent
 
 _BAR_WIDTH = 30
 
@@ -27,8 +27,3 @@ def breakdown(title: str, parts: Mapping[str, float], unit: str) -> RenderableTy
             table.add_row(Text(name), f"{value:,.{decimals}f} {unit}", percent(value / total), bar)
     table.add_row("total", f"{total:,.{decimals}f} {unit}", "", "", style="bold")
     return Group(Text(title, style="bold"), table)
-
-
-def decimals_of(largest: float) -> int:
-    """Return how many decimals give the largest of some figures at least three digits, and at most six decimals."""
-    return next((n for n in range(6) if abs(largest) * 10**n >= 100), 6)

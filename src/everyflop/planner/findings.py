@@ -38,6 +38,11 @@ def limits_line(limits: Limits, currency: str) -> str:
     return "at most " + ", ".join(text for text, limit in said.items() if limit is not None)
 
 
+def is_recommended(choice: Choice, plan: Plan) -> bool:
+    """Say whether a choice is the recommended one; on the front, its name may stand for other numbers of devices."""
+    return choice.name == plan.recommended and choice.total == plan.total
+
+
 def keeps_limits(plan: Plan) -> bool:
     """Say whether the recommended choice keeps the limits."""
     return all(choice.meets_limits for choice in plan.alternatives if choice.name == plan.recommended)
@@ -69,12 +74,15 @@ def price_note(islands: Iterable[PlannedIsland]) -> str:
     return ", at example prices" if any(island.example_price for island in islands) else ""
 
 
-def remarks(plan: Plan) -> list[str]:
-    """Return what to know about the choices beside their figures: broken limits, and prices that are examples."""
-    choices = plan.alternatives
-    said = [f"{choice.name}: {'; '.join(choice.broken_limits)}" for choice in choices if not choice.meets_limits]
-    pools = dict.fromkeys(i.pool for choice in choices for i in choice.islands if i.example_price)
-    return [*said, f"example prices, not quotes: {', '.join(pools)}"] if pools else said
+def broken_lines(plan: Plan) -> list[str]:
+    """Return, for each choice that breaks limits, which."""
+    return [f"{c.name}: {'; '.join(c.broken_limits)}" for c in plan.alternatives if not c.meets_limits]
+
+
+def example_lines(plan: Plan) -> list[str]:
+    """Name the pools whose prices are examples; nothing where there are none."""
+    pools = dict.fromkeys(i.pool for choice in plan.alternatives for i in choice.islands if i.example_price)
+    return [f"example prices, not quotes: {', '.join(pools)}"] if pools else []
 
 
 def chance_line(plan: Plan) -> str | None:
@@ -83,6 +91,22 @@ def chance_line(plan: Plan) -> str | None:
         return None
     chance = percent(plan.mix_cheaper_probability)
     return f"Probability that the best mix costs less than the best single pool: {chance} (predicted)."
+
+
+def shown_choices(plan: Plan) -> list[Choice]:
+    """Return the alternatives, and what of the front is not among them."""
+    return [*plan.alternatives, *(choice for choice in plan.front if choice not in plan.alternatives)]
+
+
+def basis_of(choice: Choice) -> Basis:
+    """Return the least sure basis of a choice's islands."""
+    order = list(BASES)
+    return max((island.basis for island in choice.islands), key=order.index)
+
+
+def kind_of(choice: Choice, plan: Plan) -> str:
+    """Return how a choice is drawn: as the best, as out of the question, or plainly."""
+    return "best" if is_recommended(choice, plan) else "" if choice.meets_limits else "out"
 
 
 def rows_of(choices: Iterable[Choice]) -> list[tuple[str, PlannedIsland]]:
@@ -107,34 +131,33 @@ def break_even_line(island: PlannedIsland) -> str:
 
 
 def link_lines(choice: Choice) -> list[str]:
-    """Say for each island that exchanges what its slowest link carries and what it needs at least."""
+    """Say for each island that exchanges what its slowest link must carry at least, and what it does carry."""
     return [
-        f"{island.name} in {choice.name}: {link_line(island)}"
+        f"{island.name} in {choice.name} needs {island.least_link_gbit_per_s:,.3g} Gbit/s"
+        + ("" if island.link_gbit_per_s is None else f", has {island.link_gbit_per_s:,.3g}")
         for island in choice.islands
         if island.least_link_gbit_per_s is not None
     ]
 
 
-def link_line(island: PlannedIsland) -> str:
-    """Write what an island's slowest link carries and what it needs at least; "-" where it never exchanges."""
-    least, has = island.least_link_gbit_per_s, island.link_gbit_per_s
-    if least is None:
-        return "-"
-    return f"needs {least:.3g} Gbit/s" + ("" if has is None else f", has {has:.3g}")
-
-
 def changes(plan: Plan) -> list[WhatIf]:
     """Return the what-ifs that change the bill, by how much, largest first; those that leave no plan come before."""
     now = plan.total.cost.p50
-    moved = [w for w in plan.what_if if w.cost is None or abs(w.cost - now) > _SAME_BILL_SHARE * abs(now)]
+    moved = [w for w in plan.what_if if w.cost is None or not _same_bill(w.cost, now)]
     return sorted(moved, key=lambda w: (0.0, 0.0) if w.cost is None else (1.0, -abs(w.cost - now)))
 
 
 def change_line(what_if: WhatIf, now: float) -> str:
-    """Write how much a change moves the bill: "+34 %"."""
+    """Write how much a change moves the bill: "+34.0 %"."""
     if what_if.cost is None:
         return "no plan"
-    return f"{(what_if.cost / now - 1) * 100:+.1f} %" if now else "-"
+    if _same_bill(what_if.cost, now):
+        return "same"
+    return f"{(what_if.cost / now - 1) * 100:+.1f} %" if now else "more"
+
+
+def _same_bill(cost: float, now: float) -> bool:
+    return abs(cost - now) <= _SAME_BILL_SHARE * abs(now)
 
 
 def exchange_lines(exchange: ExchangeAssumption) -> list[str]:

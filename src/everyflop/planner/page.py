@@ -12,13 +12,14 @@ from rich.text import Text
 from everyflop.planner.findings import (
     BASES,
     OBJECTIVES,
+    broken_lines,
     chance_line,
+    example_lines,
     exchange_lines,
     keeps_limits,
     limits_line,
     link_lines,
     recommendation,
-    remarks,
     workload_line,
 )
 from everyflop.planner.page_tables import (
@@ -36,7 +37,7 @@ def page(plan: Plan) -> RenderableType:
     return Group(
         *_answer(plan),
         *_section("What each way costs, for 1T (10^12) tokens and in all (predicted)", choices_table(plan)),
-        *_lines(remarks(plan), "!"),
+        *_lines([*broken_lines(plan), *example_lines(plan)], "!"),
         *_front(plan),
         *_islands(plan),
         *_unusable(plan),
@@ -85,7 +86,7 @@ def _islands(plan: Plan) -> list[RenderableType]:
     links = link_lines(best_mix) if best_mix else []
     return [
         *_section("How each would run (predicted)", islands_table(shown), _legend(shown)),
-        *_lines([f"link of {line}" for line in links], "-"),
+        *_lines([f"the link of {line}" for line in links], "-"),
     ]
 
 

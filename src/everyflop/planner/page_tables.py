@@ -11,6 +11,7 @@ from everyflop.planner.findings import (
     break_even_line,
     change_line,
     changes,
+    is_recommended,
     memory_line,
     rows_of,
     short_layout,
@@ -38,7 +39,7 @@ def choices_table(plan: Plan) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("\nlimits", no_wrap=True)
     for choice in plan.alternatives:
-        best = choice.name == plan.recommended
+        best = is_recommended(choice, plan)
         table.add_row(
             Text(">" if best else ""),
             Text(choice.name),
