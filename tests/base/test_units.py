@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everyflop.base.units import (
+    decimals_of,
     money,
     parse_count,
     percent,
