@@ -21,6 +21,7 @@ import pytest
 import tomli_w
 import torch
 
+from everyflop.backend.rates import memory_bytes_per_s
 from everyflop.base.files import read_lines
 from everyflop.spec.overrides import apply_overrides
 from everyflop.spec.read import read_run
@@ -81,6 +82,8 @@ def clone(tmp_path, monkeypatch) -> Path:
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("everyflop.train.first_screen.MEASURE_S", 0.0)  # two seconds that no test needs
+    little = functools.partial(memory_bytes_per_s, mib=1)
+    monkeypatch.setattr("everyflop.train.measure.memory_bytes_per_s", little)  # and half a GiB twice
     return tmp_path
 
 
@@ -125,7 +128,7 @@ def run_line(line: str, everyflop: Callable, start_everyflop: Callable, smaller:
         subprocess.run(["bash", "-c", line], check=True)
         return
     assert command == "everyflop", f"nobody knows how to run this: {line}"
-    if arguments[0] == "train" or arguments[:2] == ["data", "prepare"]:
+    if arguments[0] == "train" or arguments[:2] in (["data", "prepare"], ["measure", "--run"]):
         arguments = made_smaller(arguments, smaller)
     if "press Ctrl-C" in line:
         interrupt(start_everyflop(*arguments))
