@@ -134,6 +134,28 @@ def test_problems_are_listed_in_the_order_of_the_file(fleet_file: Path):
     ]
 
 
+def test_a_percentage_is_written_as_a_share(fleet_file: Path):
+    change(fleet_file, "count = 512", "count = 512\nmax_share = 40")
+
+    (problem,) = problems_with(fleet_file)
+
+    assert (problem.key, problem.hint) == ("pool[0].max_share", "it looks like a percentage: write 0.4")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "hint"),
+    [
+        ("[[link]]", "[[links]]", "did you mean link?"),
+        ("count = 512", "count = 512\ncounts = 5", "did you mean count?"),
+        ("count = 512", "count = 512\nlatency_ms = 5", "it belongs in link.latency_ms"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_known(fleet_file: Path, old: str, new: str, hint: str):
+    change(fleet_file, old, new)
+
+    assert hint in [problem.hint for problem in problems_with(fleet_file)]
+
+
 # --- prices ---
 
 
