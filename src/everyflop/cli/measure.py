@@ -101,12 +101,13 @@ def _device(name: str | None) -> "tuple[DeviceSpec | None, Device]":
 def _matmul_table(measured: "Measured", title: str) -> "Table":
     from rich.table import Table
 
-    from everyflop.base.units import TERA
+    from everyflop.base.units import TERA, decimals_of
 
+    decimals = decimals_of(max(rate.flops_per_s for rate in measured.squares) / TERA)
     rates: dict[tuple[str, str], dict[str, str]] = {}
     for rate in [*measured.squares, *measured.own]:
         shape = " x ".join(f"{size:,}" for size in rate.shape)
-        rates.setdefault((rate.what, shape), {})[rate.precision] = f"{rate.flops_per_s / TERA:.3g}"
+        rates.setdefault((rate.what, shape), {})[rate.precision] = f"{rate.flops_per_s / TERA:.{decimals}f}"
     precisions = list(dict.fromkeys(rate.precision for rate in measured.squares))
     table = Table("matmul", title=title)
     for heading in ("rows x inner x columns", *(f"{precision} TFLOP/s" for precision in precisions)):
@@ -117,7 +118,7 @@ def _matmul_table(measured: "Measured", title: str) -> "Table":
 
 
 def _lines(measured: "Measured") -> list[str]:
-    from everyflop.base.units import GIGA, short_count
+    from everyflop.base.units import GIGA, percent, short_count
 
     lines = [f"memory    {measured.memory_bytes_per_s / GIGA:.3g} GB/s, read and written"]
     if step := measured.step:
@@ -125,6 +126,6 @@ def _lines(measured: "Measured") -> list[str]:
         lines.append(
             f"training  {short_count(step.tokens_per_s)} tokens/s in {step.run.precision}: a step of "
             f"{step.run.batch_tokens:,} tokens takes {took} (median of {step.steps}), "
-            f"{100 * measured.matmul_share(step):.0f} % of the best matmul; {step.peak_mem_gib:.3g} GiB at most"
+            f"{percent(measured.matmul_share(step))} of the best matmul; {step.peak_mem_gib:.3g} GiB at most"
         )
     return lines
