@@ -3,14 +3,15 @@ import datetime
 import pytest
 
 from everyflop.backend.device import Device
+from everyflop.base.errors import UsageError
 from everyflop.spec.device import DeviceSpec
 from everyflop.train import calibration as module
-from everyflop.train.calibration import calibration
+from everyflop.train.calibration import calibration, uncatalogued
 from everyflop.train.matmuls import MatmulRate
 from everyflop.train.measure import Measured
 from everyflop.train.step_speed import StepSpeed
 
-HOST = DeviceSpec(name="cpu", vendor="any", torch_device="cpu")
+HOST = DeviceSpec(name="cpu", vendor="any", torch_device="cpu", source="measure it")
 PUBLISHED = DeviceSpec(
     name="fast", vendor="Maker", bf16_tflops=100.0, mem_gb=80.0, mem_bw_gb_per_s=2000.0, torch_device="cpu", source="x"
 )
@@ -63,10 +64,20 @@ def test_a_device_without_units_for_bf16_counts_in_fp32_and_says_so(measured, de
 
 def test_a_device_that_no_catalogue_has_is_named_by_what_torch_calls_it(measured):
     unheard_of = Device("cpu", "Maker(R) X-1 96GB", fast_bf16=True)
-    (entry,) = calibration(measured, unheard_of, known=None).devices
+    (entry,) = calibration(measured, unheard_of, known=uncatalogued(unheard_of)).devices
 
     assert (entry.name, entry.title, entry.vendor) == ("maker-r-x-1-96gb", "Maker(R) X-1 96GB", "Maker(R)")
     assert (entry.torch_device, entry.mem_gb) == ("cpu", 64.0)
+
+
+def test_a_device_that_no_catalogue_has_can_be_given_the_name_that_plans_use(fast_device):
+    assert uncatalogued(fast_device, name="my-chip").name == "my-chip"
+
+
+@pytest.mark.parametrize("name", ["My Chip", "", "-chip"])
+def test_a_name_that_no_file_takes_is_refused(fast_device, name):
+    with pytest.raises(UsageError, match="small letters"):
+        uncatalogued(fast_device, name=name)
 
 
 def test_the_source_names_day_versions_and_device(measured, fast_device):

@@ -25,7 +25,7 @@ def measure(
         str | None, typer.Option("--model", metavar="PRESET", help="Time that of a published model instead.")
     ] = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="Its name in the catalogue, where torch calls it otherwise; or cpu.")
+        str | None, typer.Option("--device", help="What plans call it, where torch calls it otherwise; or cpu.")
     ] = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0, help="About, for each of the measurements.")] = 5.0,
     out: Annotated[
@@ -55,9 +55,11 @@ def measure(
     new = calibration(measured, here, known=known)
     write_measured(out, merge(earlier, new))
     console = Console(highlight=False, soft_wrap=True)
-    console.print(_matmul_table(measured, f"Measured {here.name} as {new.devices[0].name}"))
+    console.print(_matmul_table(measured, f"Measured {here.name} as {known.name}"))
     for line in _lines(measured):
         console.print(line, markup=False)
+    if known.name not in load_catalog():
+        console.print(f"device    {known.name} is in no catalogue: it was written as one of your own", markup=False)
     console.print(f"\nWrote {out}. A plan takes it: everyflop plan FLEET.toml --measured {out}", markup=False)
 
 
@@ -77,17 +79,21 @@ def _run(run_file: Path | None, model: str | None, overrides: list[str]) -> "Run
     return None
 
 
-def _device(name: str | None) -> "tuple[DeviceSpec | None, Device]":
-    """Return the device at hand, and its entry in the catalogue if there is one."""
+def _device(name: str | None) -> "tuple[DeviceSpec, Device]":
+    """Return what is known of the device at hand, at least its name in files, and the device."""
     from everyflop.backend.device import detect
     from everyflop.base.errors import UsageError
     from everyflop.catalog.load import load_catalog
+    from everyflop.train.calibration import uncatalogued
 
     catalog = load_catalog()
     if name is None:
         here = detect()
         called = here.type if here.type == "cpu" else here.name
-        return (catalog.find(called) if called in catalog else None), here
+        return (catalog.find(called) if called in catalog else uncatalogued(here)), here
+    if name not in catalog:
+        here = detect()
+        return uncatalogued(here, name=name), here
     known = catalog.find(name)
     here = detect(processor=known.torch_device == "cpu")
     if known.torch_device != here.type:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from everyflop.backend.device import Device
 from everyflop.backend.memory import total_bytes
+from everyflop.base.errors import UsageError
 from everyflop.base.units import GIB, GIGA, TERA
 from everyflop.spec.device import DeviceSpec
 from everyflop.spec.layout import Layout
@@ -26,8 +28,8 @@ class Provenance:
     source: str
 
 
-def calibration(measured: Measured, device: Device, *, known: DeviceSpec | None) -> Measurements:
-    """Return the entries for what was measured of a device, today; `known` is its entry in the catalogue."""
+def calibration(measured: Measured, device: Device, *, known: DeviceSpec) -> Measurements:
+    """Return the entries for what was measured of a device, today; `known` is what the catalogue says of it."""
     by = provenance(device)
     entry = device_entry(measured, device, known=known, by=by)
     speeds = (speed_entry(measured.step, device=entry.name, by=by),) if measured.step else ()
@@ -41,33 +43,40 @@ def provenance(device: Device) -> Provenance:
     return Provenance(today, f"everyflop measure, {today}, torch {torch.__version__}, {device.name}{threads}")
 
 
-def device_entry(measured: Measured, device: Device, *, known: DeviceSpec | None, by: Provenance) -> DeviceSpec:
+def device_entry(measured: Measured, device: Device, *, known: DeviceSpec, by: Provenance) -> DeviceSpec:
     """Return what measuring adds to what is known of a device; figures that its maker publishes stay as they are.
 
     The best matmul counts in the type that trains here: fp32 where the device has no units for bf16.
     """
-    base = known or DeviceSpec(name=_slug(device.name))
     entry: dict[str, Any] = {
-        "name": base.name,
+        "name": known.name,
         "achieved_bf16_tflops": _figures(measured.best_flops_per_s(device.best_precision) / TERA),
         "achieved_source": f"{device.best_precision} matmul, {by.source}",
     }
-    if known is None:
-        entry |= {"title": device.name, "vendor": device.name.split()[0]}
-    if base.bf16_tflops is None:  # no published figures: these are all there are
+    if not known.source:  # of no catalogue, whose entries all have one
+        entry |= {"title": known.title, "vendor": known.vendor}
+    if known.bf16_tflops is None:  # no published figures: these are all there are
         entry["source"] = by.source
     figures = {
         "torch_device": device.type,
         "mem_gb": _figures(total_bytes(device.torch) / GIB),  # sold as GB, counted in GiB
         "mem_bw_gb_per_s": _figures(measured.memory_bytes_per_s / GIGA),
     }
-    entry |= {key: value for key, value in figures.items() if not getattr(base, key)}
+    entry |= {key: value for key, value in figures.items() if not getattr(known, key)}
     return DeviceSpec(**entry)
 
 
-def _slug(name: str) -> str:
-    """Return what torch calls a device as a name for files."""
-    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
+def uncatalogued(device: Device, *, name: str | None = None) -> DeviceSpec:
+    """Return a device that the catalogue does not have, by default under the name that torch has for it.
+
+    Raises UsageError for a name that no file takes.
+    """
+    if name is None:
+        name = re.sub(r"[^a-z0-9.]+", "-", device.name.lower()).strip("-.")
+    try:
+        return DeviceSpec(name=name, title=device.name, vendor=device.name.split()[0])
+    except ValidationError:
+        raise UsageError(f"'{name}' is no name for a device: use small letters, digits, dots and dashes.") from None
 
 
 def speed_entry(speed: StepSpeed, *, device: str, by: Provenance) -> MeasuredSpeed:
