@@ -2,52 +2,75 @@
 
 Weights, gradients and optimizer state follow mixed-precision AdamW: bf16 weights, fp32 gradients, and 12 bytes a weight
 of fp32 master copy and moments (ZeRO, arXiv 1910.02054). With zero3 the fp32 weights themselves are sharded and a few
-layers at a time are gathered in bf16. Activations follow Korthikanti et al. (arXiv 2205.05198), written out for SwiGLU,
-grouped queries, flash attention and experts.
+layers at a time are gathered in bf16; with pipeline stages they stay gathered, or every micro-batch would gather them
+again. Activations follow Korthikanti et al. (arXiv 2205.05198), written out for SwiGLU, grouped queries, flash
+attention and experts.
 """
 
 import numpy as np
 
 from everyflop.accounting.dims import Dims, Numbers
 from everyflop.accounting.layouts import RECOMPUTES, SHARDINGS, Layouts
-from everyflop.accounting.shards import Shard, shard
+from everyflop.accounting.shards import Shard, Stage, shard
 from everyflop.base.units import GIB
 
 BF16, FP32 = 2, 4
-MASTER_AND_MOMENTS = 12
+MOMENTS, MASTER_AND_MOMENTS = 8, 12
 GATHERED_LAYERS = 2
 """zero3: the layer in use and the next one."""
+LOGIT_BYTES, TORCH_LOGIT_BYTES = 8, 14
+"""Bytes of one logit through the loss and back: fused vocabulary-parallel cross-entropy, and plain torch, which holds
+bf16 and fp32 copies and both gradients at once. zero3 runs are of the second kind."""
+SELECTIVE_SHARE = 0.5
+"""Of a layer's activations, what selective recomputation keeps."""
+FRAGMENTATION_SHARE = 0.04
+"""Of activations and logits: blocks of the allocator that no tensor fits into."""
 CONTEXT_GIB = 1.0
-"""What the device's driver and its collectives hold."""
+"""What the device's driver and the buffers of its collectives hold."""
 
 
 def memory(dims: Dims, layouts: Layouts, *, seq_len: Numbers, n_micro: np.ndarray) -> dict[str, np.ndarray]:
-    """Return GiB by component for each layout; n_micro is the number of micro-batches of a step."""
-    held = shard(dims, layouts)
-    parts = {
+    """Return GiB by component of each layout's fullest device; n_micro is the number of micro-batches of a step.
+
+    The first pipeline stage keeps the most micro-batches in flight, the last one has the logits: the fuller counts.
+    """
+    first = _stage("first", dims, layouts, seq_len, n_micro)
+    last = _stage("last", dims, layouts, seq_len, n_micro)
+    last_is_fuller = np.sum(list(last.values()), axis=0) > np.sum(list(first.values()), axis=0)
+    return {name: np.where(last_is_fuller, last[name], first[name]) / GIB for name in first}
+
+
+def _stage(stage: Stage, dims: Dims, layouts: Layouts, seq_len: Numbers, n_micro: np.ndarray) -> dict[str, np.ndarray]:
+    held = shard(dims, layouts, stage)
+    in_flight = _in_flight(layouts, n_micro) if stage == "first" else np.ones(len(layouts))
+    has_logits = (layouts.pp == 1) | (stage == "last")
+    activations = _activations(dims, held, layouts, seq_len, in_flight)
+    logits = has_logits * _logits(dims, layouts, seq_len)
+    return {
         **_states(held, layouts),
-        "activations": _activations(dims, held, layouts, seq_len, n_micro),
-        "logits": _logits(dims, layouts, seq_len),
+        "activations": activations,
+        "logits": logits,
+        "fragmentation": FRAGMENTATION_SHARE * (activations + logits),
+        "context and buffers": np.full(len(layouts), CONTEXT_GIB * GIB),
     }
-    return {name: part / GIB for name, part in parts.items()} | {"context": np.full(len(layouts), CONTEXT_GIB)}
 
 
 def _states(held: Shard, layouts: Layouts) -> dict[str, np.ndarray]:
     replicas = layouts.dp * layouts.cp  # every rank with the same weights shares them
     level = layouts.sharding
-    dense, experts = held.shared_by_dp + held.embedding, held.experts
+    dense, experts = held.shared_by_dp + held.tables, held.experts
 
     def spread(from_level: str) -> np.ndarray:
         is_sharded = level >= SHARDINGS.index(from_level)
         return dense / np.where(is_sharded, replicas, 1) + experts / np.where(is_sharded, layouts.edp, 1)
 
     zero3 = level == SHARDINGS.index("zero3")
-    layer = held.total / np.maximum(held.layers, 1)
-    gathered = BF16 * GATHERED_LAYERS * np.minimum(layer, held.total) + 0 * dense
+    layers_gathered = np.where(layouts.pp > 1, held.layers, np.minimum(GATHERED_LAYERS, held.layers))
+    gathered = np.where(zero3, held.total / held.layers * layers_gathered, 0.0)
     return {
-        "weights": np.where(zero3, spread("zero3") * FP32 + gathered, held.total * BF16),
-        "gradients": spread("zero2") * FP32 + np.where(zero3, FP32 / BF16 * gathered / GATHERED_LAYERS, 0),
-        "optimizer": spread("zero1") * np.where(zero3, 8, MASTER_AND_MOMENTS),
+        "weights": np.where(zero3, spread("zero3") * FP32 + gathered * BF16, held.total * BF16),
+        "gradients": spread("zero2") * FP32 + gathered * BF16,
+        "optimizer": spread("zero1") * np.where(zero3, MOMENTS, MASTER_AND_MOMENTS),
     }
 
 
@@ -56,28 +79,30 @@ def layer_activation_bytes(dims: Dims, layouts: Layouts, moe_share: Numbers) -> 
 
     Between tensor-parallel parts the sequence is divided too (sequence parallelism), so that tp divides all of it.
     """
-    h, q = dims.hidden, dims.n_heads * dims.qk_dim
+    h, q, out = dims.hidden, dims.n_heads * dims.qk_dim, dims.n_heads * dims.v_dim
     kv = dims.n_kv_heads * (dims.qk_dim + dims.v_dim)
-    out = dims.n_heads * dims.v_dim
-    stream = 2 * h + 2 * h  # two norms: what goes in and what comes out
-    attention = q + kv + out + 0.1 * q  # and the softmax statistics
-    ffn = (dims.dense_matrices - 1 + 1) * dims.dense_width
-    routed = dims.experts_per_token * (h + dims.dense_matrices * dims.expert_width + h)
+    norms = 2 * (h + h)  # of both, what goes in and what comes out
+    dense = dims.dense_matrices * dims.dense_width
+    routed = dims.experts_per_token * (2 * h + dims.dense_matrices * dims.expert_width)
     moe = dims.dense_matrices * dims.shared_width + routed + 2 * dims.n_experts
-    return BF16 * (stream + attention + (1 - moe_share) * ffn + moe_share * moe) / layouts.tp
+    return BF16 * (norms + q + kv + out + (1 - moe_share) * dense + moe_share * moe) / layouts.tp
 
 
-def _activations(dims: Dims, held: Shard, layouts: Layouts, seq_len: Numbers, n_micro: np.ndarray) -> np.ndarray:
+def _activations(dims: Dims, held: Shard, layouts: Layouts, seq_len: Numbers, in_flight: np.ndarray) -> np.ndarray:
     tokens = layouts.micro_batch * seq_len / layouts.cp
     whole = layer_activation_bytes(dims, layouts, held.moe_share)
-    kept = np.choose(layouts.recompute, [whole, 0.6 * whole, BF16 * dims.hidden / layouts.tp])
-    warm_up = np.where(layouts.vpp > 1, 1 + (layouts.pp - 1) / (layouts.pp * layouts.vpp), 1.0)
-    in_flight = np.minimum(layouts.pp * warm_up, np.maximum(n_micro, 1))
-    again = np.where(layouts.recompute == RECOMPUTES.index("none"), 0.0, whole)
+    kept = np.choose(layouts.recompute, [whole, SELECTIVE_SHARE * whole, BF16 * dims.hidden / layouts.tp])
+    again = np.where(layouts.recompute == RECOMPUTES.index("none"), 0.0, whole)  # of the layer that is at work
     return tokens * (held.layers * in_flight * kept + again)
+
+
+def _in_flight(layouts: Layouts, n_micro: np.ndarray) -> np.ndarray:
+    """Return the micro-batches whose activations the first stage keeps in 1F1B, more with virtual stages."""
+    warm_up = np.where(layouts.vpp > 1, 1 + (layouts.pp - 1) / (layouts.pp * layouts.vpp), 1.0)
+    return np.minimum(layouts.pp * warm_up, np.maximum(n_micro, 1))
 
 
 def _logits(dims: Dims, layouts: Layouts, seq_len: Numbers) -> np.ndarray:
     tokens = layouts.micro_batch * seq_len / layouts.cp
-    on_stage = np.where(layouts.pp > 1, 0.0, 1.0)
-    return on_stage * tokens * dims.vocab / layouts.tp * (BF16 + 2 * FP32)
+    each = np.where(layouts.sharding == SHARDINGS.index("zero3"), TORCH_LOGIT_BYTES, LOGIT_BYTES)
+    return tokens * dims.vocab / layouts.tp * each

@@ -16,9 +16,9 @@ Scores = Literal["causal", "full", "none"]
 def training_flops_per_token(dims: Dims, seq_len: Numbers, *, scores: Scores = "causal") -> np.ndarray:
     """Return FLOPs; scores: attention's inner products over the keys a token can see, over all, or not counted."""
     moe = dims.router_weights + dims.experts_per_token * dims.expert_weights + dims.shared_weights
-    weights = dims.n_layers * dims.attention_weights + dims.n_dense_layers * dims.dense_weights + dims.n_moe_layers * moe
+    layers = dims.n_layers * dims.attention_weights + dims.n_dense_layers * dims.dense_weights + dims.n_moe_layers * moe
     head = dims.vocab * dims.hidden * (1 + dims.extra_heads)
     window = np.minimum(dims.window, seq_len)
     seen = {"causal": window - window**2 / (2 * np.asarray(seq_len)), "full": window, "none": 0 * window}[scores]
     inner = dims.n_layers * dims.n_heads * (dims.qk_dim + dims.v_dim) * seen
-    return 6 * np.asarray(weights + head) + 6 * inner
+    return 6 * np.asarray(layers + head) + 6 * inner

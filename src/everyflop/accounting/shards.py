@@ -1,15 +1,18 @@
-"""What one device of the fullest pipeline stage holds: weights and layers.
+"""What one device of a pipeline stage holds: weights and layers, for the first stage and for the last.
 
-Stages hold whole layers, as evenly as they go; the first one has the embedding, the last one the head. The first stage
-is the fullest: it keeps the most micro-batches in flight.
+Stages hold whole layers, as evenly as they go, dense layers first. The first one has the embedding, the last one the
+head; with one stage they are the same.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from everyflop.accounting.dims import Dims, Numbers
 from everyflop.accounting.layouts import Layouts
+
+Stage = Literal["first", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,26 +24,33 @@ class Shard:
     moe_share: Numbers
     """Of these layers, those with experts."""
     shared_by_dp: np.ndarray
-    """Weights replicated over tp-wise data parallel ranks: attention, dense layers, shared experts, routers."""
-    embedding: np.ndarray
-    """Input embedding on the first stage; with one stage the head as well."""
+    """Weights that all data-parallel ranks hold: attention, dense layers, shared experts, routers."""
+    tables: np.ndarray
+    """Embedding or head; both with one stage."""
     experts: np.ndarray
     """Routed experts' weights, replicated edp times."""
 
     @property
     def total(self) -> np.ndarray:
         """All weights on the device."""
-        return self.shared_by_dp + self.embedding + self.experts
+        return self.shared_by_dp + self.tables + self.experts
 
 
-def shard(dims: Dims, layouts: Layouts) -> Shard:
-    """Return what a device of the first stage holds."""
+def shard(dims: Dims, layouts: Layouts, stage: Stage | None = None) -> Shard:
+    """Return what a device of a stage holds; without a stage, of an average one that has the embedding too."""
     tp = layouts.tp
     layers = dims.n_layers / layouts.pp
-    moe_share = dims.n_moe_layers / dims.n_layers
+    moe_share = _moe_share(dims, layers, stage)
     dense_layer = (dims.attention_weights + (1 - moe_share) * dims.dense_weights + moe_share * dims.shared_weights) / tp
     dense_layer = dense_layer + 2 * dims.hidden + moe_share * dims.router_weights
     tables = np.where(layouts.pp > 1, 1, 2 - dims.tied)
-    embedding = (dims.vocab * dims.hidden * tables + dims.learned_positions) / tp
+    table = (dims.vocab * dims.hidden * tables + dims.learned_positions) / tp
     experts = layers * moe_share * dims.n_experts * dims.expert_weights / (layouts.ep * layouts.etp)
-    return Shard(layers, moe_share, layers * dense_layer, embedding, experts)
+    return Shard(layers, moe_share, layers * dense_layer, table, experts)
+
+
+def _moe_share(dims: Dims, layers: np.ndarray, stage: Stage | None) -> Numbers:
+    if stage is None:
+        return dims.n_moe_layers / dims.n_layers
+    before = dims.n_dense_layers if stage == "first" else dims.n_dense_layers - (dims.n_layers - layers)
+    return 1 - np.clip(before / layers, 0, 1)

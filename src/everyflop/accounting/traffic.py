@@ -90,12 +90,16 @@ def _expert(dims: Dims, layouts: Layouts, tokens: np.ndarray, domain: Numbers) -
 
 
 def _data(dims: Dims, layouts: Layouts, n_micro: np.ndarray, domain: Numbers) -> Bytes:
-    """Gradients reduced in fp32 and bf16 weights gathered once a step; with zero3 for each micro-batch."""
+    """Gradients reduced in fp32 and bf16 weights gathered once a step; with zero3 for each micro-batch.
+
+    With pipeline stages zero3 keeps the gathered weights through the step, see memory.py.
+    """
     held = shard(dims, layouts)
     zero3 = layouts.sharding == SHARDINGS.index("zero3")
-    volume = np.where(zero3, n_micro * (2 * BF16 + BF16), FP32 + np.where(layouts.sharding > 0, BF16, FP32))
+    times = np.where(layouts.pp > 1, 1, n_micro)
+    volume = np.where(zero3, times * (2 * BF16 + BF16), FP32 + np.where(layouts.sharding > 0, BF16, FP32))
     replicas = layouts.dp * layouts.cp
-    dense = ring((held.shared_by_dp + held.embedding) * volume, replicas, layouts.tp, domain)
+    dense = ring((held.shared_by_dp + held.tables) * volume, replicas, layouts.tp, domain)
     experts = ring(held.experts * volume, layouts.edp, layouts.ep * layouts.etp, domain)
     return dense.plus(experts)
 

@@ -12,11 +12,13 @@ from typer.exceptions import TyperException
 
 from everyflop.base.errors import EveryflopError, UsageError
 from everyflop.cli import catalog, checkpoint, data
+from everyflop.cli.explain import explain
 from everyflop.cli.export import export
 from everyflop.cli.generate import generate
 from everyflop.cli.import_hf import import_hf
 from everyflop.cli.init import init
 from everyflop.cli.measure import measure
+from everyflop.cli.predict import predict
 from everyflop.cli.train import train
 
 app = typer.Typer(
@@ -35,6 +37,8 @@ app.command("import")(import_hf)
 app.command()(export)
 app.add_typer(catalog.app, name="catalog")
 app.command()(measure)
+app.command()(predict)
+app.command()(explain)
 
 
 def main() -> None:

@@ -11,6 +11,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+OUTLIER_SDS, ROBUST_ROUNDS = 2.0, 3
+"""A measurement farther than this from what all others say of it is trusted less, until it no longer is."""
+
 LEVELS = ("everything", "architecture", "chip", "stack", "software", "architecture and software")
 
 
@@ -52,6 +55,12 @@ class Deviations:
     """Distance in sizes over which that fades."""
     noise: float
     """Between two measurements of the same thing."""
+    moe_noise: float
+    """The same for models with experts: routing, dispatch and versions of both vary more."""
+
+    def noise_of(self, tags: Tags) -> np.ndarray:
+        """Return the standard deviation of a measurement of each case."""
+        return np.where(tags.kind == "moe", self.moe_noise, self.noise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +127,21 @@ class Calibration:
         cls, deviations: Deviations, measured: Evidence, residual: np.ndarray, noise: np.ndarray | None = None
     ) -> "Calibration":
         """Condition on measurements; noise adds to that of every measurement, such as what blank cells leave open."""
-        own = np.sqrt(deviations.noise**2 + (0 if noise is None else noise**2)) * np.ones(len(residual))
-        prior = covariance(measured, measured, deviations) + np.diag(own**2)
-        return cls(deviations, measured, residual, own, np.linalg.inv(prior))
+        prior = covariance(measured, measured, deviations)
+        variance = deviations.noise_of(measured.tags) ** 2 + (0 if noise is None else noise**2)
+        inverse = np.linalg.inv(prior + np.diag(variance))
+        for _ in range(ROBUST_ROUNDS):
+            alone = 1 / np.diag(inverse)  # variance of a row given all others, and below, how far off it is
+            surprise = (inverse @ residual * alone) ** 2 / OUTLIER_SDS**2 - alone
+            variance = variance + np.maximum(surprise, 0.0)
+            inverse = np.linalg.inv(prior + np.diag(variance))
+        return cls(deviations, measured, residual, np.sqrt(variance), inverse)
 
     def also(self, measured: Evidence, residual: np.ndarray) -> "Calibration":
         """Return a calibration that knows more measurements."""
         everything = Evidence.stack_up([self.measured, measured])
-        more = np.full(len(residual), self.deviations.noise)
-        extra = np.sqrt(np.maximum(np.concatenate([self.noise, more]) ** 2 - self.deviations.noise**2, 0.0))
+        beyond = np.sqrt(np.maximum(self.noise**2 - self.deviations.noise_of(self.measured.tags) ** 2, 0.0))
+        extra = np.concatenate([beyond, np.zeros(len(residual))])
         return Calibration.fit(self.deviations, everything, np.concatenate([self.residual, residual]), extra)
 
     def correct(self, cases: Evidence) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +150,7 @@ class Calibration:
         mean = known @ (self.inverse @ self.residual)
         prior = self._own_variance(cases)
         explained = np.einsum("ij,ij->i", known @ self.inverse, known)
-        return mean, np.sqrt(np.maximum(prior - explained, 0.0) + self.deviations.noise**2)
+        return mean, np.sqrt(np.maximum(prior - explained, 0.0) + self.deviations.noise_of(cases.tags) ** 2)
 
     def joint(self, cases: Evidence) -> np.ndarray:
         """Return the posterior covariance (N, N) of log(actual / formula) among cases: errors that they share."""

@@ -10,8 +10,11 @@ from everyflop.base.errors import UsageError
 from everyflop.base.units import GIGA, TERA
 from everyflop.spec.device import DeviceSpec
 
-MATMUL_SHARE = 0.75
-"""Of the bf16 peak, where no large matmul was measured: the middle of the measured chips (0.51 to 0.97)."""
+MATMUL_SHARE, MATMUL_RIDGE, MATMUL_SLOPE, MOST_MATMUL_SHARE = 0.80, 280.0, -0.25, 0.95
+"""Share of the bf16 peak in large matmuls where none was measured: 0.80 at 280 FLOP a byte of memory bandwidth, less
+where the peak is higher for the bandwidth. A line through the measured chips: A100 153 FLOP/B and 0.87, Gaudi 2 176 and
+0.97, Ascend 910B 221 and 0.86, B200 281 and 0.78, H100 295 and 0.80, GB200 312 and 0.73, Gaudi 3 453 and 0.74; AMD's
+MI300 family lies below it (0.51 to 0.63), and was measured."""
 FLOPS_PER_BYTE = 300.0
 """Peak over memory bandwidth where the bandwidth is not published."""
 INSIDE_GB_PER_S = 64.0
@@ -74,7 +77,7 @@ def chip_of(
 
     def known(value: float | None, default: float, what: str) -> float:
         if value is None:
-            assumed.append(f"{device.name}: {what} is not published, {default:g} assumed")
+            assumed.append(f"{device.name}: {what} is not published, {default:.3g} assumed")
         return default if value is None else value
 
     watts = power_limit_w or known(device.tdp_w, WATTS_PER_TFLOPS * peak, "power (W)")
@@ -82,10 +85,12 @@ def chip_of(
     inside = known(device.scale_up_gb_per_s, INSIDE_GB_PER_S, "speed of the links in a node (GB/s)")
     between = scale_out_gbit_per_s or device.scale_out_gbit_per_s
     measured = device.achieved_bf16_tflops
+    ridge = peak * TERA / (bandwidth * GIGA)
+    usual_share = min(MATMUL_SHARE * (ridge / MATMUL_RIDGE) ** MATMUL_SLOPE, MOST_MATMUL_SHARE)
     chip = Chip(
         bf16_flops=peak * TERA,
         fp8_flops=(device.fp8_tflops or 0.0) * TERA,
-        matmul_share=measured / peak if measured else known(None, MATMUL_SHARE, "share of the peak in matmul"),
+        matmul_share=measured / peak if measured else known(None, usual_share, "share of the peak in matmul"),
         mem_bytes_per_s=bandwidth * GIGA,
         inside_bytes_per_s=inside * GIGA / 2,
         between_bytes_per_s=known(between, BETWEEN_GBIT_PER_S, "network (Gbit/s)") * GIGA / 8,

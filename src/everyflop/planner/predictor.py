@@ -86,7 +86,7 @@ def load_predictor() -> Predictor:
     deviations = Deviations(
         overall=tuple(tables["deviations"]["overall"].values()),
         component=tuple(tables["deviations"]["component"].values()),
-        **{key: tables["deviations"][key] for key in ("alike", "alike_distance", "noise")},
+        **{key: tables["deviations"][key] for key in ("alike", "alike_distance", "noise", "moe_noise")},
     )
     measured = Measured.of(
         rows,

@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from everyflop.accounting.dims import Dims
+from everyflop.accounting.dims import Dims, Numbers
 from everyflop.accounting.layouts import RECOMPUTES, SHARDINGS, Layouts
 from everyflop.base.errors import UsageError
 from everyflop.catalog.catalog import Catalog
@@ -59,9 +59,9 @@ class RowCases:
     notes: tuple[str, ...]
     """For each line, what was assumed."""
 
-    def mean(self, values: np.ndarray) -> np.ndarray:
+    def mean(self, values: Numbers) -> np.ndarray:
         """Average values of the cases over each line's prior."""
-        return np.bincount(self.row, self.weight * values, len(self.notes))
+        return np.bincount(self.row, self.weight * np.asarray(values), len(self.notes))
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """Return the variance of values over each line's prior."""
@@ -86,6 +86,7 @@ def row_cases(rows: Sequence[Row], catalog: Catalog) -> RowCases:
         batch_seqs=np.array([line.batch(layout["dp"]) for _, line, _, layout in flat]),
         fp8=np.array([line.fp8 for _, line, *_ in flat]),
         overlaps=np.array([line.overlaps for _, line, *_ in flat]),
+        plain_attention=np.array([line.tags.stack[0] == "torch" for _, line, *_ in flat]),
         unfused=np.array([line.unfused for _, line, *_ in flat]),
         imbalance=np.array([line.imbalance for _, line, *_ in flat]),
     )

@@ -40,6 +40,8 @@ class Constants:
     """Grouped matmuls of experts, relative to plain ones."""
     attention: float
     """Attention's inner products, relative to large matmuls."""
+    plain_attention: float
+    """Attention's time with portable kernels over that with a vendor's own."""
     softmax: float
     """Bytes of memory traffic that take as long as one score's exponential: it runs on units that grow like memory
     bandwidth from chip to chip, not like the matmul peak."""
@@ -85,6 +87,8 @@ class Cases:
     fp8: Numbers
     overlaps: Numbers = 1
     """Whether communication hides behind computing where it can."""
+    plain_attention: Numbers = 0
+    """Whether attention runs in portable kernels, such as those of plain torch."""
     unfused: Numbers = 0
     """Whether elementwise operations run one by one."""
     imbalance: Numbers = 1.0
@@ -154,11 +158,14 @@ def _forward(cases: Cases, c: Constants, moe_share: Numbers) -> dict[str, np.nda
     moved = _moved_elements(dims, moe_share) * np.where(np.asarray(cases.unfused, dtype=bool), c.unfused, 1.0)
     quantised = np.where(_in_fp8(cases), 2 * _matmul_inputs(dims, moe_share), 0.0)  # read in bf16, written twice in fp8
     bytes_moved = BF16 * tokens / layouts.tp * (moved + quantised)
+    slower = np.where(np.asarray(cases.plain_attention, dtype=bool), c.plain_attention, 1.0)
     return {
         "matmul": attention + dense + shared,
         "experts": moe_share * expert * cases.imbalance / c.expert_matmul,
-        "attention": products / (chip.bf16_flops * _sustained(chip, c) * c.attention)
-        + scores * c.softmax / chip.mem_bytes_per_s,
+        "attention": slower
+        * (
+            products / (chip.bf16_flops * _sustained(chip, c) * c.attention) + scores * c.softmax / chip.mem_bytes_per_s
+        ),
         "memory-bound": bytes_moved / (chip.mem_bytes_per_s * c.memory),
     }
 
@@ -235,5 +242,5 @@ def _hidden_rest(short_s: Numbers, long_s: np.ndarray) -> np.ndarray:
 def _optimizer_weights(cases: Cases) -> np.ndarray:
     layouts = cases.layouts
     held = shard(cases.dims, layouts)
-    dense = (held.shared_by_dp + held.embedding) / np.where(layouts.sharding > 0, layouts.dp * layouts.cp, 1)
+    dense = (held.shared_by_dp + held.tables) / np.where(layouts.sharding > 0, layouts.dp * layouts.cp, 1)
     return dense + held.experts / np.where(layouts.sharding > 0, layouts.edp, 1)

@@ -1,0 +1,241 @@
+"""How far the planner's predictions are from published measurements that it was not fitted to.
+
+    python bench/planner_accuracy.py TABLE.csv [--details OUT.csv]
+
+prints one JSON line. Every figure is of |log(predicted / measured)| on all quality-A rows that print a speed or a step
+time; rows that print only MFU or TFLOP/s are converted to their source's convention and reported apart. Everything is
+fitted again for each way of holding out:
+
+    known         one row at a time: others of its chip and of its software are among those fitted to
+    new source    one source at a time, on chips that other sources measured
+    new chip      one chip at a time
+    calibrated    the same with one of the chip's rows given back, every one of up to eight in turn
+
+Beside it stand a constant-MFU guess that is fitted the same way (median MFU of the chip and type, of the type where the
+chip is new), and as a negative control the formulas with the chips' names shuffled. Takes about five minutes.
+"""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from fit_planner import fit, groupings, measured_of, usable
+
+from everyflop.accounting.memory import memory
+from everyflop.accounting.model_flops import training_flops_per_token
+from everyflop.catalog.load import load_catalog
+from everyflop.planner.calibration import Deviations
+from everyflop.planner.fitting import calibrate, fit_constants
+from everyflop.planner.row_cases import row_cases
+from everyflop.planner.row_file import Row, read_rows
+from everyflop.planner.step_time import Constants
+
+Z80 = 1.2816
+MOST_CALIBRATIONS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """Held-out predictions; arrays with one entry for each."""
+
+    row: np.ndarray
+    log_error: np.ndarray
+    log_sd: np.ndarray
+    formula_error: np.ndarray
+    """Before the calibration."""
+    guess_error: np.ndarray
+    """Of the constant-MFU guess."""
+
+
+def held_out(rows: list[Row], train: np.ndarray, test: np.ndarray, deviations: Deviations) -> Errors:
+    """Fit to the rows at `train` and predict those at `test`."""
+    known = measured_of([rows[i] for i in train])
+    return predict(rows, train, test, fit_constants(known, deviations), deviations)
+
+
+def predict(rows: list[Row], train: np.ndarray, test: np.ndarray, c: Constants, deviations: Deviations) -> Errors:
+    """Predict the rows at `test` with constants c, calibrated by the rows at `train`."""
+    known, asked = (measured_of([rows[i] for i in index]) for index in (train, test))
+    log_formula, variance, evidence = asked.formula(c)
+    correction, log_sd = calibrate(known, c, deviations).correct(evidence)
+    guess = np.log([constant_mfu(rows, train, i) / mfu_of(rows[i]) for i in test])
+    error = log_formula - asked.log_speed
+    return Errors(np.asarray(test), error + correction, np.sqrt(log_sd**2 + variance), error, guess)
+
+
+def mfu_of(row: Row) -> float:
+    """Return model FLOP/s over the dense peak of the row's type."""
+    cases = row_cases([row], load_catalog())
+    flops = cases.mean(training_flops_per_token(cases.cases.dims, cases.cases.seq_len))[0]
+    peak = cases.mean(cases.cases.chip.peak("fp8" in row["dtype"]))[0]
+    return float(row["tokens_per_s_per_device"]) * flops / peak
+
+
+def constant_mfu(rows: list[Row], train: np.ndarray, asked: int) -> float:
+    """Return the median MFU of the fitted rows of the same chip and type, or of the type."""
+    for same in (("accelerator", "dtype"), ("dtype",), ()):
+        like = [rows[i] for i in train if all(rows[i][key] == rows[asked][key] for key in same)]
+        if like:
+            return float(np.median([mfu_of(row) for row in like]))
+    raise ValueError("there is no row to guess from")
+
+
+def splits(rows: list[Row], judged: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield a name, the rows to fit to and the rows to predict; all but `calibrated`, which shares a fit."""
+    every = np.arange(len(rows))
+    _, source, chip = groupings(rows)
+    for one in every:
+        yield "known", every[every != one], every[[one]]
+    for one in np.unique(source):
+        train = every[source != one]
+        known = np.isin(chip, chip[train])
+        yield "new source", train, every[(source == one) & known]
+    for one in np.unique(chip):
+        yield "new chip", every[chip != one], every[chip == one]
+
+
+def calibrated(rows: list[Row], judged: np.ndarray, deviations: Deviations) -> Iterator[Errors]:
+    """Yield predictions of each chip's other rows after one of its rows is known."""
+    every, chip = np.arange(len(rows)), groupings(rows)[2]
+    for one in np.unique(chip):
+        others, own = every[chip != one], every[(chip == one) & judged]
+        constants = fit_constants(measured_of([rows[i] for i in others]), deviations)
+        for given in own[:: max(1, -(-len(own) // MOST_CALIBRATIONS))]:
+            rest = own[own != given]
+            if len(rest):
+                yield predict(rows, np.append(others, given), rest, constants, deviations)
+
+
+def together(parts: list[Errors]) -> Errors:
+    """Put predictions one after the other."""
+    names = ("row", "log_error", "log_sd", "formula_error", "guess_error")
+    return Errors(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def figures(errors: Errors, rows: list[Row], only: np.ndarray) -> dict[str, float | int]:
+    """Return the figures of the predictions whose row is in the mask."""
+    use = only[errors.row]
+    error, sd = np.abs(errors.log_error[use]), errors.log_sd[use]
+    if not len(error):
+        return {"n": 0}
+    source = np.array([rows[i]["source_id"] for i in errors.row[use]])
+    by_source = [np.median(error[source == name]) for name in np.unique(source)]
+    guess = np.abs(errors.guess_error[use])
+    return {
+        "n": len(error),
+        "median": _round(np.median(error)),
+        "p90": _round(np.quantile(error, 0.9)),
+        "median_over_sources": _round(np.median(by_source)),
+        "formula_median": _round(np.median(np.abs(errors.formula_error[use]))),
+        "constant_mfu_median": _round(np.median(guess)),
+        "of_constant_mfu": _round(np.median(error) / np.median(guess)),
+        "coverage_80": _round(np.mean(error <= Z80 * sd)),
+    }
+
+
+def memory_errors(rows: list[Row]) -> np.ndarray:
+    """Return |log(predicted / measured)| of the peak memory of every row that prints one."""
+    cases = row_cases(rows, load_catalog())
+    c = cases.cases
+    parts = memory(c.dims, c.layouts, seq_len=c.seq_len, n_micro=c.n_micro)
+    predicted = cases.mean(np.log(np.sum(list(parts.values()), axis=0)))
+    return np.abs(predicted - np.log([float(row["peak_mem_gb"]) for row in rows]))
+
+
+def regrets(rows: list[Row], errors: Errors) -> dict[str, float | int]:
+    """Return the mean regret of picking the best predicted layout, over groups that differ only in layout.
+
+    The predictions are those of the `new source` split: of each group nothing was known. Regret is the share of the
+    best measured speed that the pick loses; beside it a random pick's, and that of the largest micro-batch.
+    """
+    predicted = {
+        int(i): np.log(float(rows[i]["tokens_per_s_per_device"])) + e
+        for i, e in zip(errors.row, errors.log_error, strict=True)
+    }
+    same = ("model", "accelerator", "n_devices", "seq_len", "dtype", "source_id", "global_batch_seqs")
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i in predicted:
+        groups.setdefault(tuple(rows[i][key] for key in same), []).append(i)
+    lost: list[tuple[float, float, float]] = []
+    for members in groups.values():
+        layouts = {
+            tuple(rows[i][key] for key in ("tp", "pp", "vpp", "cp", "ep", "etp", "micro_batch", "sharding"))
+            for i in members
+        }
+        speed = np.array([float(rows[i]["tokens_per_s_per_device"]) for i in members])
+        if len(layouts) < 2 or speed.max() / speed.min() < 1.1:
+            continue
+        pick = int(np.argmax([predicted[i] for i in members]))
+        largest = int(np.argmax([float(rows[i]["micro_batch"] or 1) for i in members]))
+        lost.append((1 - speed[pick] / speed.max(), 1 - speed.mean() / speed.max(), 1 - speed[largest] / speed.max()))
+    mean = np.mean(lost, axis=0)
+    return {
+        "groups": len(lost),
+        "mean_regret": _round(mean[0]),
+        "random": _round(mean[1]),
+        "largest_micro_batch": _round(mean[2]),
+    }
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.3g}")
+
+
+def main() -> int:
+    details = sys.argv[sys.argv.index("--details") + 1] if "--details" in sys.argv else None
+    table = Path(sys.argv[1])
+    everything = read_rows(table)
+    rows = usable(everything)
+    printed = np.array([row["quality"] == "A" and bool(row["derived_tps_per_device"]) for row in rows])
+    moe = np.array([row["kind"] == "moe" for row in rows])
+    _, deviations = fit(rows)
+    parts: dict[str, list[Errors]] = {}
+    for name, train, test in splits(rows, printed):
+        if len(test):
+            parts.setdefault(name, []).append(held_out(rows, train, test, deviations))
+    parts["calibrated"] = list(calibrated(rows, printed, deviations))
+    found = {name: together(errors) for name, errors in parts.items()}
+    with_memory = [r for r in everything if r["quality"] == "A" and r["peak_mem_gb"]]
+    mem = memory_errors(with_memory)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    line = {
+        "what": "predicted against published speed, held out, |log ratio|",
+        "commit": commit.stdout.strip(),
+        "rows_judged": int(printed.sum()),
+        "rows_fitted": len(rows),
+        **{name: figures(errors, rows, printed) for name, errors in found.items()},
+        "moe": {name: figures(errors, rows, printed & moe) for name, errors in found.items()},
+        "mfu_only": {name: figures(errors, rows, ~printed) for name, errors in found.items()},
+        "memory": {"n": len(mem), "median": _round(np.median(mem)), "p90": _round(np.quantile(mem, 0.9))},
+        "choice": regrets(rows, found["known"]),
+        "choice_new_source": regrets(rows, found["new source"]),
+    }
+    print(json.dumps(line))
+    if details:
+        write_details(Path(details), rows, found)
+    return 0
+
+
+def write_details(path: Path, rows: list[Row], found: dict[str, Errors]) -> None:
+    """Write every held-out prediction beside its measurement."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["split", "id", "vendor", "kind", "dtype", "accelerator", "model", "measured", "predicted", "log_sd"]
+        )
+        for name, errors in found.items():
+            for i, error, sd in zip(errors.row, errors.log_error, errors.log_sd, strict=True):
+                row, speed = rows[i], float(rows[i]["tokens_per_s_per_device"])
+                shown = [row[key] for key in ("id", "vendor", "kind", "dtype", "accelerator", "model")]
+                writer.writerow([name, *shown, f"{speed:.6g}", f"{speed * np.exp(error):.6g}", f"{sd:.4g}"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
