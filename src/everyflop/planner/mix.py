@@ -1,20 +1,27 @@
-"""Which islands together are cheapest, or fastest: exact over fixed options, up to the solver's gap.
+"""Which islands together are cheapest, or fastest: exact over fixed options, by branch and bound.
 
-Cost per token is price over speed. Dinkelbach's method minimises such a ratio: minimise price - q x speed, take the
-ratio of what came out as the next q, until nothing is below 0. It is fast because each q is a real choice's ratio.
+Line-ups are tried in the order of their bounds until none can be better than the best found. Each is tried in all its
+sizes at once. (A mixed-integer program says the same; scipy's solver took ten times as long and failed on one question
+in ten thousand.)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal
 
-from everyflop.planner.market import SLACK, Bill, Caps, Market, Option, bill_of, broken_caps
-from everyflop.planner.mix_model import MixModel
+import numpy as np
+
+from everyflop.base.units import SECONDS_PER_DAY
+from everyflop.planner.bounds import bounds
+from everyflop.planner.bundles import Bundles, Offered, bundles_of
+from everyflop.planner.line_ups import LineUps, line_ups
+from everyflop.planner.market import SLACK, Bill, Caps, Market, Option, bill_of
 
 Objective = Literal["cost", "time"]
 
-CLOSE = 1e-6
-"""Differences below this share are none: the solver's own tolerance."""
+SAME = 1e-9
+"""Differences below this share are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +37,17 @@ class Pick:
         return tuple(sorted({island.pool for island in self.islands}))
 
     def better_than(self, other: "Pick | None", objective: Objective) -> bool:
-        """Whether this is the one to take; the first of equals stays."""
+        """Whether this is the one to take; among equals the cheaper or faster one, and then the first."""
         if other is None:
             return True
-        mine, theirs = (pick.bill.cost if objective == "cost" else pick.bill.days for pick in (self, other))
-        return mine < theirs * (1 - CLOSE)
+        mine, theirs = (_figures(pick.bill, objective) for pick in (self, other))
+        if abs(mine[0] - theirs[0]) > SAME * theirs[0]:
+            return mine[0] < theirs[0]
+        return mine[1] < theirs[1] * (1 - SAME)
+
+
+def _figures(bill: Bill, objective: Objective) -> tuple[float, float]:
+    return (bill.cost, bill.days) if objective == "cost" else (bill.days, bill.cost)
 
 
 def best_pick(
@@ -51,101 +64,84 @@ def best_pick(
     """
     best: Pick | None = None
     for islands in sorted(options):
-        if (
-            islands < least_pools
-            or not options[islands]
-            or _hopeless(market, options[islands], islands, best, objective)
-        ):
-            continue
-        pick = _of_size(market, options[islands], islands, caps, objective, least_pools)
+        if offered := bundles_of(market, options[islands], islands):
+            ups = line_ups(market, offered, islands, least_pools=least_pools)
+            best = _best_of(market, offered, ups, caps, objective, best)
+    return best
+
+
+def _best_of(
+    market: Market, offered: Offered, ups: LineUps, caps: Caps, objective: Objective, best: Pick | None
+) -> Pick | None:
+    """Return the best of these line-ups, or the one that is the best already."""
+    bound = bounds(market, offered, ups, caps)
+    ups = ups.take(bound.possible)
+    needed = market.tokens_needed(ups.islands)
+    least = needed * bound.least_price if objective == "cost" else needed / bound.most_speed / SECONDS_PER_DAY
+    for number in np.argsort(least, kind="stable"):
+        if best is not None and least[number] > _figures(best.bill, objective)[0] * (1 + SAME):
+            break
+        pick = _best_sizes(market, offered, ups, int(number), caps, objective)
         if pick is not None and pick.better_than(best, objective):
             best = pick
     return best
 
 
-def _hopeless(market: Market, options: Sequence[Option], islands: int, best: Pick | None, objective: Objective) -> bool:
-    """Whether even the cheapest option's price per token, without exchanges, is above that of the best choice."""
-    if best is None or objective == "time":
-        return False
-    return min(o.money_per_token for o in options) * market.tokens_needed(islands) >= best.bill.cost * (1 - CLOSE)
-
-
-def _of_size(
-    market: Market, options: Sequence[Option], islands: int, caps: Caps, objective: Objective, least_pools: int
+def _best_sizes(
+    market: Market, offered: Offered, ups: LineUps, number: int, caps: Caps, objective: Objective
 ) -> Pick | None:
-    if islands == 1:
-        return _single(market, options, caps, objective)
-    model = MixModel(market, options, islands, caps, least_pools)
-    return _cheapest(model) if objective == "cost" else _fastest(model)
-
-
-def _single(market: Market, options: Sequence[Option], caps: Caps, objective: Objective) -> Pick | None:
-    """Return the best of single islands; each is its own bill, so that no solver is needed."""
-    best: Pick | None = None
-    for option in options:
-        pick = Pick((option,), bill_of(market, [option]))
-        if pick.better_than(best, objective) and not any(broken_caps(market, [option], caps)):
-            best = pick
-    return best
-
-
-def _cheapest(model: MixModel) -> Pick | None:
-    """Return the cheapest choice that keeps the deadline; None where there is none, or it exceeds the budget."""
-    best: Pick | None = None
-    objective: dict[int, float] = {model.y: -1.0}  # any choice will do to start with; a fast one bounds well
-    while (found := _solve(model, objective)) is not None:
-        pick, value, exact = found
-        if exact and pick.better_than(best, "cost"):
-            best = pick
-        elif best is not None and (exact or value >= -CLOSE):
-            break
-        if best is not None:
-            objective = _below(model, best)
-    budget = model.caps.cost
-    return None if best is None or (budget is not None and best.bill.cost > budget * SLACK) else best
-
-
-def _below(model: MixModel, best: Pick) -> dict[int, float]:
-    """Return the objective that is below 0 for whatever is cheaper per token, as a share of the best choice's price."""
-    hourly = best.bill.cost / (best.bill.days * 24) / model.money_unit
-    speed = best.bill.tokens_per_s / model.speed_unit
-    return {column: weight / hourly for column, weight in model.money().items()} | {model.y: -1 / speed}
-
-
-def _fastest(model: MixModel) -> Pick | None:
-    """Return the fastest choice that keeps the budget, and the cheapest of those."""
-    budget = [] if model.caps.cost is None else [model.budget_row(model.caps.cost)]
-    fastest = _until_exact(lambda: _solve(model, {model.y: -1.0}, budget))
-    if fastest is None:
+    """Return the best bundles for the pools of a line-up."""
+    parts = ups.parts(number)
+    chosen = [offered[part] for part in parts]
+    speeds = _grids([bundles.tokens_per_s for bundles in chosen])
+    raw = _sum(speeds)
+    loss = ups.stop_s[number] / market.tokens_between
+    seconds = market.tokens_needed(ups.islands) * (1 / raw + loss)
+    traffic = ups.traffic[number] * market.tokens_needed(ups.islands)
+    cost = _sum(_grids([bundles.money_per_s for bundles in chosen])) * seconds + traffic
+    kept = _keeps(market, [pool for pool, _ in parts], speeds, raw, caps)
+    if caps.devices is not None:
+        kept &= _sum(_grids([bundles.devices for bundles in chosen])) <= caps.devices
+    if caps.days is not None:
+        kept &= seconds <= caps.days * SECONDS_PER_DAY * SLACK
+    if caps.cost is not None:
+        kept &= cost <= caps.cost * SLACK
+    if not kept.any():
         return None
-    as_fast = ({model.y: 1.0}, fastest.bill.tokens_per_s / model.speed_unit * (1 - CLOSE), float("inf"))
-    return _until_exact(lambda: _solve(model, model.money(), [*budget, as_fast])) or fastest
+    first, second = (cost, seconds) if objective == "cost" else (seconds, cost)
+    least = first[kept].min()
+    ties = kept & (first <= least * (1 + SAME))
+    at = np.unravel_index(np.argmin(np.where(ties, second, np.inf)), first.shape)
+    islands = _members(chosen, at)
+    return Pick(islands, bill_of(market, islands))
 
 
-_LOOSE = 1e-5
-"""Whatever the solver takes for whole numbers may be off by 1e-6, and a tangent that is switched off by that much."""
-
-_Found = tuple[Pick, float, bool]
-"""A choice, the objective that the model gives it, and whether the model knows its true speed."""
+def _members(chosen: Sequence[Bundles], at: Sequence[np.intp]) -> tuple[Option, ...]:
+    return tuple(option for bundles, place in zip(chosen, at, strict=True) for option in bundles.members(int(place)))
 
 
-def _until_exact(solve: Callable[[], _Found | None]) -> Pick | None:
-    while (found := solve()) is not None:
-        pick, _, exact = found
-        if exact:
-            return pick
-    return None
+def _grids(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return each array along an axis of its own, so that they combine to all combinations."""
+    return [
+        array.reshape([-1 if axis == own else 1 for axis in range(len(arrays))]) for own, array in enumerate(arrays)
+    ]
 
 
-def _solve(model: MixModel, objective: dict[int, float], extra: Sequence = ()) -> _Found | None:
-    """Solve once; where the model takes the choice for faster than it is, add what it did not know."""
-    columns = model.solve(objective, extra)
-    if columns is None:
-        return None
-    islands = [model.options[j] for j in model.chosen(columns)]
-    pick = Pick(tuple(islands), bill_of(model.market, islands))
-    exact = bool(columns[model.y] <= pick.bill.tokens_per_s / model.speed_unit * (1 + _LOOSE) + CLOSE)
-    if not exact:
-        model.add_tangent(sum(island.tokens_per_s for island in islands), model.level(columns))
-    value = sum(weight * columns[column] for column, weight in objective.items())
-    return pick, value, exact
+def _sum(grids: Sequence[np.ndarray]) -> np.ndarray:
+    return reduce(np.add, grids)
+
+
+def _keeps(
+    market: Market, pools: Sequence[int], speeds: Sequence[np.ndarray], raw: np.ndarray, caps: Caps
+) -> np.ndarray:
+    """Return for which sizes no pool and no supplier trains more than it may."""
+    rules = [market.pools[pool] for pool in pools]
+    kept = np.ones(raw.shape, dtype=bool)
+    for rule, speed in zip(rules, speeds, strict=True):
+        if rule.max_share < 1:
+            kept &= speed <= rule.max_share * raw * SLACK
+    if caps.supplier_share is not None:
+        for supplier in dict.fromkeys(rule.supplier for rule in rules):
+            mine = _sum([speed for rule, speed in zip(rules, speeds, strict=True) if rule.supplier == supplier])
+            kept &= mine <= caps.supplier_share * raw * SLACK
+    return kept

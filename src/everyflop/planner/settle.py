@@ -1,0 +1,91 @@
+"""What is really to be had of a choice: each island's part of the batch is proportional to its speed.
+
+The part decides the best layout and with it the speed, so both are sought together; a few rounds are enough, since a
+layout's speed hardly depends on its batch. A choice that turns out slower than its options said, and so breaks a
+limit, corrects them, and the question is asked again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from everyflop.planner.market import Bill, Caps, Market, Option, bill_of, broken_caps
+from everyflop.planner.mix import Objective, Pick, best_pick
+from everyflop.planner.search import Found
+from everyflop.planner.supply import Supply
+
+ROUNDS = 8
+"""Of shares and layouts, until no sequence moves; and of questions, until an answer holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Islands with the layouts and parts of the batch that they really get."""
+
+    islands: tuple[Option, ...]
+    found: tuple[Found, ...]
+    bill: Bill
+
+    @property
+    def pools(self) -> tuple[int, ...]:
+        """Indices of the pools taken, without repeats."""
+        return tuple(sorted({island.pool for island in self.islands}))
+
+
+def best_settled(
+    supply: Supply,
+    market: Market,
+    options: Mapping[int, Sequence[Option]],
+    caps: Caps,
+    *,
+    objective: Objective = "cost",
+    least_pools: int = 1,
+) -> Settled | None:
+    """Return the best choice that keeps the caps at the speeds it really has; None where none is found."""
+    corrected = {islands: list(offered) for islands, offered in options.items()}
+    for _ in range(ROUNDS):
+        pick = best_pick(market, corrected, caps, objective=objective, least_pools=least_pools)
+        if pick is None:
+            return None
+        settled = settle(supply, market, pick)
+        if settled is not None and not any(broken_caps(market, settled.islands, caps)):
+            return settled
+        _correct(corrected, pick, settled)
+    return None
+
+
+def settle(supply: Supply, market: Market, pick: Pick) -> Settled | None:
+    """Return a choice as it would run; None where the part of an island is too small for any of its layouts."""
+    islands, parts = pick.islands, (0,) * len(pick.islands)
+    found: list[Found] = []
+    for _ in range(ROUNDS):
+        before, parts = parts, split_batch(supply.workload.batch_seqs, [i.tokens_per_s for i in islands])
+        if parts == before:
+            break
+        looked_at = [supply.found(i.pool, i.devices, part) for i, part in zip(islands, parts, strict=True)]
+        found = [one for one in looked_at if one is not None]
+        if len(found) < len(islands):
+            return None
+        islands = tuple(supply.option(i.pool, i.devices, one) for i, one in zip(islands, found, strict=True))
+    return Settled(islands, tuple(found), bill_of(market, islands))
+
+
+def split_batch(batch_seqs: int, speeds: Sequence[float]) -> tuple[int, ...]:
+    """Return whole sequences for each island in proportion to its speed, one at least; they add up to the batch."""
+    exact = [1 + (batch_seqs - len(speeds)) * speed / sum(speeds) for speed in speeds]
+    parts = [int(part) for part in exact]
+    by_rest = sorted(range(len(parts)), key=lambda island: parts[island] - exact[island])
+    for island in by_rest[: batch_seqs - sum(parts)]:
+        parts[island] += 1
+    return tuple(parts)
+
+
+def _correct(options: dict[int, list[Option]], pick: Pick, settled: Settled | None) -> None:
+    """Give the options that were picked the speeds that they turned out to have; without layouts they are gone."""
+    islands = len(pick.islands)
+    true_speed = {(i.pool, i.devices): i.tokens_per_s for i in settled.islands} if settled else {}
+    picked = {(i.pool, i.devices) for i in pick.islands}
+    options[islands] = [
+        replace(option, tokens_per_s=true_speed.get(key, option.tokens_per_s))
+        for option in options[islands]
+        if (key := (option.pool, option.devices)) not in picked or key in true_speed
+    ]
