@@ -112,6 +112,15 @@ def test_a_device_of_ones_own_is_measured_under_the_name_that_plans_use(measure,
     assert "my-chip is in no catalogue" in ended.out
 
 
+def test_busy_neighbours_make_a_measurement_doubtful(measure, monkeypatch):
+    monkeypatch.setattr("everyflop.train.measure.others_share", lambda before, after: 0.48)
+    disturbed = measure()
+    monkeypatch.setattr("everyflop.train.measure.others_share", lambda before, after: 0.02)
+
+    assert "others used 48 % of the processor meanwhile" in disturbed.out
+    assert "doubtful" not in measure().out
+
+
 def test_a_model_that_does_not_fit_is_an_expected_no(measure, tmp_path):
     ended = measure("--model", "ling-plus")
 

@@ -1,4 +1,5 @@
 import datetime
+from dataclasses import replace
 
 import pytest
 
@@ -6,7 +7,7 @@ from everyflop.backend.device import Device
 from everyflop.base.errors import UsageError
 from everyflop.spec.device import DeviceSpec
 from everyflop.train import calibration as module
-from everyflop.train.calibration import calibration, uncatalogued
+from everyflop.train.calibration import calibration, is_disturbed, uncatalogued
 from everyflop.train.matmuls import MatmulRate
 from everyflop.train.measure import Measured
 from everyflop.train.step_speed import StepSpeed
@@ -87,6 +88,14 @@ def test_the_source_names_day_versions_and_device(measured, fast_device):
     assert "torch 2." in entry.source
     assert "a processor" in entry.source
     assert "threads" in entry.source
+
+
+@pytest.mark.parametrize(("share", "said"), [(None, False), (0.0, False), (0.09, False), (0.1, True), (0.48, True)])
+def test_a_measurement_beside_busy_neighbours_says_so(measured, fast_device, share, said):
+    (entry,) = calibration(replace(measured, others_share=share), fast_device, known=HOST).devices
+
+    assert ("while others used" in entry.source) == said
+    assert is_disturbed(share) == said
 
 
 def test_without_a_run_there_is_no_training_speed(measured, fast_device):

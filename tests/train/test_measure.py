@@ -3,6 +3,7 @@ import functools
 import pytest
 import torch
 
+from everyflop.backend.others import ProcessorUse
 from everyflop.backend.rates import memory_bytes_per_s
 from everyflop.train import measure as module
 from everyflop.train.matmuls import MatmulRate
@@ -74,3 +75,11 @@ def test_a_step_is_compared_with_the_best_square_of_its_type(make_settled):
     assert measured.best_flops_per_s("fp32") == 4e9
     # FLOPs of a token as in test_first_screen.py.
     assert measured.matmul_share(step) == pytest.approx(1000 * (6 * 27_264 + 3 * 2 * 2 * 2 * 16 * 32) / 4e9)
+
+
+def test_what_others_use_of_the_processor_meanwhile_is_known(device, recorder, monkeypatch):
+    moments = iter([ProcessorUse(0.0, 10.0, 5.0), ProcessorUse(10.0, 10.0 + 12.0, 5.0 + 7.0)])
+    monkeypatch.setattr(module, "processor_use", lambda: next(moments))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+
+    assert measure(None, device, seconds=0.0, progress=recorder).others_share == 0.25  # 5 s of 2 processors for 10 s

@@ -56,10 +56,8 @@ def measure(
     write_measured(out, merge(earlier, new))
     console = Console(highlight=False, soft_wrap=True)
     console.print(_matmul_table(measured, f"Measured {here.name} as {known.name}"))
-    for line in _lines(measured):
+    for line in _lines(measured, known):
         console.print(line, markup=False)
-    if known.name not in load_catalog():
-        console.print(f"device    {known.name} is in no catalogue: it was written as one of your own", markup=False)
     console.print(f"\nWrote {out}. A plan takes it: everyflop plan FLEET.toml --measured {out}", markup=False)
 
 
@@ -123,8 +121,10 @@ def _matmul_table(measured: "Measured", title: str) -> "Table":
     return table
 
 
-def _lines(measured: "Measured") -> list[str]:
+def _lines(measured: "Measured", known: "DeviceSpec") -> list[str]:
     from everyflop.base.units import GIGA, percent, short_count
+    from everyflop.catalog.load import load_catalog
+    from everyflop.train.calibration import is_disturbed
 
     lines = [f"memory    {measured.memory_bytes_per_s / GIGA:.3g} GB/s, read and written"]
     if step := measured.step:
@@ -134,4 +134,9 @@ def _lines(measured: "Measured") -> list[str]:
             f"{step.run.batch_tokens:,} tokens takes {took} (median of {step.steps}), "
             f"{percent(measured.matmul_share(step))} of the best matmul; {step.peak_mem_gib:.3g} GiB at most"
         )
+    if is_disturbed(measured.others_share):
+        share = percent(measured.others_share or 0)
+        lines.append(f"doubtful  others used {share} of the processor meanwhile: measure again when it is calm")
+    if known.name not in load_catalog():
+        lines.append(f"device    {known.name} is in no catalogue: it was written as one of your own")
     return lines

@@ -11,13 +11,16 @@ from pydantic import ValidationError
 from everyflop.backend.device import Device
 from everyflop.backend.memory import total_bytes
 from everyflop.base.errors import UsageError
-from everyflop.base.units import GIB, GIGA, TERA
+from everyflop.base.units import GIB, GIGA, TERA, percent
 from everyflop.spec.device import DeviceSpec
 from everyflop.spec.layout import Layout
 from everyflop.spec.measured import MeasuredSpeed
 from everyflop.spec.measured_file import Measurements
 from everyflop.train.measure import Measured
 from everyflop.train.step_speed import StepSpeed
+
+DISTURBING_SHARE = 0.1
+"""Of the processor. Beside one busy process on two cores, steps took from 0.14 s to 11 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +33,26 @@ class Provenance:
 
 def calibration(measured: Measured, device: Device, *, known: DeviceSpec) -> Measurements:
     """Return the entries for what was measured of a device, today; `known` is what the catalogue says of it."""
-    by = provenance(device)
+    by = provenance(device, measured.others_share)
     entry = device_entry(measured, device, known=known, by=by)
     speeds = (speed_entry(measured.step, device=entry.name, by=by),) if measured.step else ()
     return Measurements(device=(entry,), measured=speeds)
 
 
-def provenance(device: Device) -> Provenance:
-    """Return today, and what measures: everyflop on this device, with its version of torch."""
+def provenance(device: Device, others_share: float | None) -> Provenance:
+    """Return today, and what measures: everyflop on this device, with its version of torch, and what disturbed it."""
     today = datetime.date.today().isoformat()
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
-    return Provenance(today, f"everyflop measure, {today}, torch {torch.__version__}, {device.name}{threads}")
+    parts = ["everyflop measure", today, f"torch {torch.__version__}", device.name]
+    if device.type == "cpu":
+        parts.append(f"{torch.get_num_threads()} threads")
+    if is_disturbed(others_share):
+        parts.append(f"while others used {percent(others_share or 0)} of the processor")
+    return Provenance(today, ", ".join(parts))
+
+
+def is_disturbed(others_share: float | None) -> bool:
+    """Whether others used so much of the processor that speeds are too low."""
+    return others_share is not None and others_share >= DISTURBING_SHARE
 
 
 def device_entry(measured: Measured, device: Device, *, known: DeviceSpec, by: Provenance) -> DeviceSpec:

@@ -7,6 +7,7 @@ import torch
 
 from everyflop.accounting.flops import flops_per_token
 from everyflop.backend.device import DTYPES, Device
+from everyflop.backend.others import others_share, processor_use
 from everyflop.backend.rates import memory_bytes_per_s
 from everyflop.base.progress import OpenProgress
 from everyflop.infer.load import read_spec
@@ -27,6 +28,8 @@ class Measured:
     memory_bytes_per_s: float
     step: StepSpeed | None
     """Of the run, if there is one."""
+    others_share: float | None = None
+    """Of the processor, used by other processes meanwhile; None where that is not known or does not matter."""
 
     def best_flops_per_s(self, precision: str) -> float:
         """Return the rate of the fastest square matmul in a type."""
@@ -40,6 +43,7 @@ class Measured:
 
 def measure(run: RunSpec | None, device: Device, *, seconds: float, progress: OpenProgress) -> Measured:
     """Measure each for about so many seconds, and longer where that is too short for one."""
+    before = processor_use() if device.type == "cpu" else None
     settled = settle(run, run.model or read_spec(Path(run.init_from or "")), device) if run else None
     step, own = None, list[MatmulRate]()
     if settled:
@@ -55,4 +59,4 @@ def measure(run: RunSpec | None, device: Device, *, seconds: float, progress: Op
     with progress("Memory", total=1, unit="measurement") as bar:
         bytes_per_s = memory_bytes_per_s(device.torch, seconds=seconds)
         bar.advance()
-    return Measured(squares, own, bytes_per_s, step)
+    return Measured(squares, own, bytes_per_s, step, others_share(before, processor_use()))
