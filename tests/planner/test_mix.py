@@ -12,7 +12,7 @@ from everyflop.planner.mix import best_pick
 
 from .markets import market, option, try_all
 
-few = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite

@@ -18,6 +18,7 @@ from everyflop.cli.generate import generate
 from everyflop.cli.import_hf import import_hf
 from everyflop.cli.init import init
 from everyflop.cli.measure import measure
+from everyflop.cli.plan import plan
 from everyflop.cli.predict import predict
 from everyflop.cli.train import train
 
@@ -37,6 +38,7 @@ app.command("import")(import_hf)
 app.command()(export)
 app.add_typer(catalog.app, name="catalog")
 app.command()(measure)
+app.command()(plan)
 app.command()(predict)
 app.command()(explain)
 

@@ -16,16 +16,16 @@ def assumptions(desk: Desk, choices: Sequence[Settled], workload: Workload) -> t
 def _assumptions(desk: Desk, choices: Sequence[Settled], workload: Workload) -> Iterator[str]:
     offers = [desk.supply.offers[pool] for pool in sorted({pool for choice in choices for pool in choice.pools})]
     yield "Limits are held against median predictions (P50); intervals are those of speeds, nothing else is varied."
-    if examples := [offer.pool.name for offer in offers if offer.pool.example]:
-        yield f"The price of {_and(examples)} is an example."
     if desk.caps.days is None and any(offer.pool.least_devices < offer.pool.most_devices for offer in offers):
-        yield "No deadline is given, so the cheapest may be slow: of a range of devices few are the cheapest."
+        yield "Without a deadline the cheapest may be slow: of a range of devices, few cost least."
     yield from (note for offer in offers for note in offer.notes)
     if workload.precision == "fp8" and (without := [o.pool.name for o in offers if not o.hardware.device.fp8_tflops]):
         yield f"{_and(without)} compute in bf16, having no fp8."
     yield from _failures(offers)
     if any(found.layout.devices < i.devices for c in choices for i, found in zip(c.islands, c.found, strict=True)):
         yield "Devices that a layout leaves idle are paid for."
+    if any(found.batch_seqs % (found.layout.dp * found.layout.micro_batch) for c in choices for found in c.found):
+        yield "Where a batch does not divide evenly among data-parallel ranks, those with a micro-batch less wait."
     if any(len(choice.islands) > 1 for choice in choices):
         yield (
             "Islands train parts of the batch in proportion to their speeds, exchange the whole model in a ring at the "

@@ -81,7 +81,7 @@ class Desk:
 
 
 def loosened(desk: Desk) -> Iterator[Desk]:
-    """Yield desks with looser limits each time: as they are, without the budget, and without the deadline, nearest it."""
+    """Yield desks with looser limits each time: as they are, without the budget, without the deadline but near it."""
     caps = desk.caps
     yield desk
     yield desk.under(replace(caps, cost=None))

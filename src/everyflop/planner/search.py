@@ -48,7 +48,7 @@ class Found:
     layout: Layout
     batch_seqs: int
     tokens_per_s: float
-    """Of the island. Where the batch does not divide evenly, ranks with a micro-batch less wait for the others."""
+    """Of the island. Where micro-batches do not divide evenly, ranks that have one less wait for the others."""
     log_sd: float
     mfu: float
     mem_gib: dict[str, float]
@@ -154,7 +154,8 @@ class Search:
             precision=self.training.precision,
             predictor=self.training.predictor,
         )
-        filled = np.where(batch_seqs >= at_once, batch_seqs / padded, 0.0)
+        whole = (batch_seqs >= at_once) & (batch_seqs % layouts.micro_batch == 0)
+        filled = np.where(whole, batch_seqs / padded, 0.0)
         return np.where(prediction.fits, prediction.tokens_per_s * filled, 0.0), prediction, filled
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from everyflop.planner.market import Bill, Caps, Market, Option, bill_of, broken_caps
 from everyflop.planner.mix import Objective, Pick, best_pick
 from everyflop.planner.search import Found
+from everyflop.planner.split import split_batch
 from everyflop.planner.supply import Supply
 
 ROUNDS = 8
@@ -67,16 +68,6 @@ def settle(supply: Supply, market: Market, pick: Pick) -> Settled | None:
             return None
         islands = tuple(supply.option(i.pool, i.devices, one) for i, one in zip(islands, found, strict=True))
     return Settled(islands, tuple(found), bill_of(market, islands))
-
-
-def split_batch(batch_seqs: int, speeds: Sequence[float]) -> tuple[int, ...]:
-    """Return whole sequences for each island in proportion to its speed, one at least; they add up to the batch."""
-    exact = [1 + (batch_seqs - len(speeds)) * speed / sum(speeds) for speed in speeds]
-    parts = [int(part) for part in exact]
-    by_rest = sorted(range(len(parts)), key=lambda island: parts[island] - exact[island])
-    for island in by_rest[: batch_seqs - sum(parts)]:
-        parts[island] += 1
-    return tuple(parts)
 
 
 def _correct(options: dict[int, list[Option]], pick: Pick, settled: Settled | None) -> None:

@@ -15,6 +15,7 @@ from everyflop.planner.market import Market, Option, PoolRules
 from everyflop.planner.offers import Offer
 from everyflop.planner.predict import Hardware
 from everyflop.planner.search import Found, Search, Training
+from everyflop.planner.split import even_part
 from everyflop.spec.fleet import Fleet
 from everyflop.spec.workload import Workload
 
@@ -51,7 +52,7 @@ class Supply:
 
     def options(self, islands: int) -> list[Option]:
         """Return what one of so many islands could be, if all train equal parts."""
-        batch_seqs = self.workload.batch_seqs // islands
+        batch_seqs = even_part(self.workload.batch_seqs, islands)
         made = []
         for pool, offer in enumerate(self.offers):
             found = self._search(offer).best([(count, batch_seqs) for count in self.counts[pool]])
@@ -100,7 +101,7 @@ class Supply:
     def _prepare(self, pool: int) -> None:
         whole = self.workload.batch_seqs
         search = self._search(self.offers[pool])
-        search.prepare(self.counts[pool], batch_seqs=whole, least_batch_seqs=whole // self.max_islands)
+        search.prepare(self.counts[pool], batch_seqs=whole, least_batch_seqs=even_part(whole, self.max_islands))
 
     def _search(self, offer: Offer) -> Search:
         if offer.hardware not in self._searches:

@@ -1,0 +1,81 @@
+"""`everyflop plan`: the cheapest way to train a model on what is on offer."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from everyflop.cli.predict import MeasuredFiles
+
+
+def plan(
+    fleet: Annotated[
+        Path, typer.Argument(metavar="FLEET.toml", help="What is on offer; recipes/fleets/ has examples.")
+    ],
+    model: Annotated[str, typer.Option("--model", metavar="NAME|RUN.toml", help="A published model, or a run file.")],
+    tokens: Annotated[str | None, typer.Option(metavar="COUNT", help="To train on, such as 1T.")] = None,
+    seq_len: Annotated[int | None, typer.Option(min=1, help="Tokens of a sequence; by default 4096.")] = None,
+    batch_tokens: Annotated[
+        str | None, typer.Option(metavar="COUNT", help="Of a step; by default the MoE law's.")
+    ] = None,
+    precision: Annotated[Literal["bf16", "fp8"], typer.Option(help="Of the large matmuls.")] = "bf16",
+    objective: Annotated[Literal["cost", "time"], typer.Option(help="What is to be lowest.")] = "cost",
+    budget: Annotated[str | None, typer.Option(metavar="MONEY", help="For the whole run, such as 5M.")] = None,
+    currency: Annotated[str | None, typer.Option(help="Of the budget and the plan, such as CNY.")] = None,
+    deadline_days: Annotated[float | None, typer.Option(min=0, help="The run takes no longer.")] = None,
+    max_supplier_share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of the tokens, for devices of one supplier.")
+    ] = None,
+    max_devices: Annotated[int | None, typer.Option(min=1, help="In the whole plan.")] = None,
+    max_islands: Annotated[int | None, typer.Option(min=1, help="In the whole plan; 1 mixes nothing.")] = None,
+    measured: MeasuredFiles = None,
+    out: Annotated[Path, typer.Option(metavar="PLAN.json", help="Where the plan goes.")] = Path("plan.json"),
+    html: Annotated[Path | None, typer.Option(metavar="PLAN.html", help="Where a report with pictures goes.")] = None,
+) -> None:
+    """Find the cheapest way to train a model: which pools, how many devices, in which layout, and how sure that is.
+
+    everyflop plan recipes/fleets/ling_table.toml --model ling-plus --tokens 1T
+    everyflop plan fleet.toml --model ling-plus --tokens 1T --deadline-days 60
+    everyflop plan fleet.toml --model run.toml --budget 5M --html plan.html
+    """
+    from rich.console import Console
+
+    from everyflop.base.files import write_atomic
+    from everyflop.planner.html import html as report
+    from everyflop.planner.page import page
+    from everyflop.planner.plan import plan as make
+    from everyflop.spec.plan_file import write_plan
+
+    made = make(
+        fleet,
+        model=model,
+        tokens=_count("--tokens", tokens),
+        seq_len=seq_len,
+        batch_tokens=_count("--batch-tokens", batch_tokens),
+        precision=precision,
+        objective=objective,
+        budget=_count("--budget", budget),
+        currency=currency,
+        deadline_days=deadline_days,
+        max_supplier_share=max_supplier_share,
+        max_devices=max_devices,
+        max_islands=max_islands,
+        measured=measured or (),
+        plan_file=str(out),
+    )
+    write_plan(out, made)
+    if html is not None:
+        write_atomic(html, report(made))
+    console = Console(highlight=False)
+    console.print(page(made))
+    console.print(f"\nWrote {out}" + (f" and {html}" if html else "") + ".", markup=False)
+
+
+def _count(option: str, text: str | None) -> int | None:
+    from everyflop.base.errors import UsageError
+    from everyflop.base.units import parse_count
+
+    try:
+        return None if text is None else parse_count(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}.") from None
