@@ -10,9 +10,12 @@ fitted again for each way of holding out:
     new source    one source at a time, on chips that other sources measured
     new chip      one chip at a time
     calibrated    the same with one of the chip's rows given back, every one of up to eight in turn
+    asked for     the same with the row given back that the planner would ask for: the one whose measurement narrows the
+                  intervals of the chip's other rows most, chosen without any measured speed
 
-Beside it stand a constant-MFU guess that is fitted the same way (median MFU of the chip and type, of the type where the
-chip is new), and as a negative control the formulas with the chips' names shuffled. Takes about five minutes.
+Beside it stands a constant-MFU guess that is fitted the same way (median MFU of chip and type, of the type where the
+chip is new). The negative control gives every row the speed of another row of its chip: what then remains right was
+never learned. Takes about five minutes.
 """
 
 import csv
@@ -39,6 +42,7 @@ from everyflop.planner.step_time import Constants
 
 Z80 = 1.2816
 MOST_CALIBRATIONS = 8
+SPLITS = ("known", "new source", "new chip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,23 @@ def calibrated(rows: list[Row], judged: np.ndarray, deviations: Deviations) -> I
                 yield predict(rows, np.append(others, given), rest, constants, deviations)
 
 
+def asked_for(rows: list[Row], judged: np.ndarray, deviations: Deviations) -> Iterator[Errors]:
+    """Yield predictions of each chip's other rows after the one that narrows their intervals most is known."""
+    every, chip = np.arange(len(rows)), groupings(rows)[2]
+    for one in np.unique(chip):
+        others, own = every[chip != one], every[(chip == one) & judged]
+        if len(own) < 2:
+            continue
+        known = measured_of([rows[i] for i in others])
+        constants = fit_constants(known, deviations)
+        _, _, evidence = measured_of([rows[i] for i in own]).formula(constants)
+        shared = calibrate(known, constants, deviations).joint(evidence)
+        alone = np.diag(shared) + deviations.noise_of(evidence.tags) ** 2
+        explained = (shared**2 / alone).sum(axis=0) - np.diag(shared) ** 2 / alone  # of the others, by each row
+        given = own[int(np.argmax(explained))]
+        yield predict(rows, np.append(others, given), own[own != given], constants, deviations)
+
+
 def together(parts: list[Errors]) -> Errors:
     """Put predictions one after the other."""
     names = ("row", "log_error", "log_sd", "formula_error", "guess_error")
@@ -138,6 +159,26 @@ def figures(errors: Errors, rows: list[Row], only: np.ndarray) -> dict[str, floa
         "of_constant_mfu": _round(np.median(error) / np.median(guess)),
         "coverage_80": _round(np.mean(error <= Z80 * sd)),
     }
+
+
+def shuffled(rows: list[Row]) -> list[Row]:
+    """Return the rows with MFU dealt anew among rows of the same chip, as speeds: the negative control."""
+    order = np.random.default_rng(0).permutation(len(rows))
+    chips: dict[str, list[int]] = {}
+    for i in order:
+        chips.setdefault(rows[i]["accelerator"], []).append(int(i))
+    dealt = list(rows)
+    for members in chips.values():
+        for to, start in zip(sorted(members), members, strict=True):
+            speed = float(rows[to]["tokens_per_s_per_device"]) * mfu_of(rows[start]) / mfu_of(rows[to])
+            dealt[to] = {**rows[to], "tokens_per_s_per_device": f"{speed:.6g}"}
+    return dealt
+
+
+def pooled_coverage(found: dict[str, Errors], judged: np.ndarray) -> float:
+    """Return the share of all held-out predictions of the three splits that lie inside their 80 % interval."""
+    inside = [np.abs(e.log_error[judged[e.row]]) <= Z80 * e.log_sd[judged[e.row]] for e in map(found.get, SPLITS) if e]
+    return float(np.mean(np.concatenate(inside)))
 
 
 def memory_errors(rows: list[Row]) -> np.ndarray:
@@ -201,9 +242,16 @@ def main() -> int:
         if len(test):
             parts.setdefault(name, []).append(held_out(rows, train, test, deviations))
     parts["calibrated"] = list(calibrated(rows, printed, deviations))
+    parts["asked for"] = list(asked_for(rows, printed, deviations))
     found = {name: together(errors) for name, errors in parts.items()}
     with_memory = [r for r in everything if r["quality"] == "A" and r["peak_mem_gb"]]
     mem = memory_errors(with_memory)
+    every = np.arange(len(rows))
+    control = figures(
+        together([held_out(shuffled(rows), every[every != i], every[[i]], deviations) for i in every[::8]]),
+        rows,
+        printed,
+    )
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     line = {
         "what": "predicted against published speed, held out, |log ratio|",
@@ -213,6 +261,8 @@ def main() -> int:
         **{name: figures(errors, rows, printed) for name, errors in found.items()},
         "moe": {name: figures(errors, rows, printed & moe) for name, errors in found.items()},
         "mfu_only": {name: figures(errors, rows, ~printed) for name, errors in found.items()},
+        "pooled_coverage_80": _round(pooled_coverage(found, printed)),
+        "control_shuffled": control,
         "memory": {"n": len(mem), "median": _round(np.median(mem)), "p90": _round(np.quantile(mem, 0.9))},
         "choice": regrets(rows, found["known"]),
         "choice_new_source": regrets(rows, found["new source"]),
@@ -228,13 +278,34 @@ def write_details(path: Path, rows: list[Row], found: dict[str, Errors]) -> None
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
-            ["split", "id", "vendor", "kind", "dtype", "accelerator", "model", "measured", "predicted", "log_sd"]
+            [
+                "split",
+                "id",
+                "vendor",
+                "kind",
+                "dtype",
+                "accelerator",
+                "model",
+                "measured",
+                "predicted",
+                "log_sd",
+                "judged",
+            ]
         )
         for name, errors in found.items():
             for i, error, sd in zip(errors.row, errors.log_error, errors.log_sd, strict=True):
                 row, speed = rows[i], float(rows[i]["tokens_per_s_per_device"])
                 shown = [row[key] for key in ("id", "vendor", "kind", "dtype", "accelerator", "model")]
-                writer.writerow([name, *shown, f"{speed:.6g}", f"{speed * np.exp(error):.6g}", f"{sd:.4g}"])
+                writer.writerow(
+                    [
+                        name,
+                        *shown,
+                        f"{speed:.6g}",
+                        f"{speed * np.exp(error):.6g}",
+                        f"{sd:.4g}",
+                        "yes" if judged[i] else "no",
+                    ]
+                )
 
 
 if __name__ == "__main__":
