@@ -37,7 +37,8 @@ def percent(share: float) -> str:
 
 def splits_table(line: dict) -> list[str]:
     rows = [
-        "| held out | rows | median, target | 90th percentile, target | median over sources | of constant MFU | 80 % interval holds |"
+        "| held out | rows | median, target | 90th percentile, target | median over sources "
+        "| of constant MFU | 80 % interval holds |"
     ]
     rows.append("|---|---|---|---|---|---|---|")
     for name, (median, p90) in TARGETS.items():
@@ -69,23 +70,20 @@ def log_error(row: Detail) -> float:
 
 
 def groups_table(details: list[Detail]) -> list[str]:
-    rows = [
-        "| vendor | kind | dtype | rows | known: median, 90th | new source | new chip |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    keys = sorted({(d["vendor"], d["kind"], d["dtype"]) for d in details})
-    for key in keys:
-        cells = []
-        for split in ("known", "new source", "new chip"):
-            errors = np.abs(
-                [log_error(d) for d in details if d["split"] == split and (d["vendor"], d["kind"], d["dtype"]) == key]
-            )
-            cells.append(
-                f"{percent(np.median(errors))}, {percent(np.quantile(errors, 0.9))}" if len(errors) else "none"
-            )
-            count = len(errors) if split == "known" else count
+    rows = ["| vendor | kind | dtype | rows | known | new source | new chip |", "|---|---|---|---|---|---|---|"]
+    for key in sorted({(d["vendor"], d["kind"], d["dtype"]) for d in details}):
+        like = [d for d in details if (d["vendor"], d["kind"], d["dtype"]) == key]
+        cells = [
+            median_and_p90([d for d in like if d["split"] == split]) for split in ("known", "new source", "new chip")
+        ]
+        count = sum(d["split"] == "known" for d in like)
         rows.append(f"| {' | '.join(key)} | {count} | {' | '.join(cells)} |")
     return rows
+
+
+def median_and_p90(details: list[Detail]) -> str:
+    errors = np.abs([log_error(d) for d in details])
+    return f"{percent(np.median(errors))}, {percent(np.quantile(errors, 0.9))}" if len(errors) else "none"
 
 
 def picture(details: list[Detail], path: Path) -> None:

@@ -269,11 +269,11 @@ def main() -> int:
     }
     print(json.dumps(line))
     if details:
-        write_details(Path(details), rows, found)
+        write_details(Path(details), rows, found, printed)
     return 0
 
 
-def write_details(path: Path, rows: list[Row], found: dict[str, Errors]) -> None:
+def write_details(path: Path, rows: list[Row], found: dict[str, Errors], judged: np.ndarray) -> None:
     """Write every held-out prediction beside its measurement."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
