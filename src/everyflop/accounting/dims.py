@@ -34,8 +34,6 @@ class Dims:
     window: Numbers
     """Mean over layers of the keys that a token can see at most."""
     attention_weights: Numbers
-    attention_narrow: Numbers
-    """Narrowest output width among the attention projections: what makes a matmul inefficient."""
     dense_width: Numbers
     dense_matrices: Numbers
     """3 with SwiGLU, 2 with a plain MLP."""
@@ -94,7 +92,6 @@ def dims_of(spec: ModelSpec) -> Dims:
     """Return the sizes of a model that everyflop can train."""
     layers = spec.n_layers + spec.n_mtp_layers
     count = count_parameters(spec)
-    narrow = spec.n_kv_heads * spec.head_dim if spec.attention == "gqa" else spec.kv_rank + spec.rope_head_dim
     return Dims(
         hidden=spec.hidden,
         n_layers=layers,
@@ -106,7 +103,6 @@ def dims_of(spec: ModelSpec) -> Dims:
         v_dim=spec.value_dim,
         window=spec.sliding_window or spec.max_positions,
         attention_weights=count.attention // spec.n_layers,
-        attention_narrow=narrow,
         dense_width=spec.dense_width,
         dense_matrices=3,
         n_experts=spec.n_experts,

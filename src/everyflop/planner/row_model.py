@@ -119,7 +119,6 @@ def _dims(
         v_dim=v,
         window=2**40,
         attention_weights=attention,
-        attention_narrow=kv_heads * head_dim,
         dense_width=int(cells["ffn"] or 4 * hidden),
         dense_matrices=matrices,
         n_experts=int(cells["experts"] or 0),
