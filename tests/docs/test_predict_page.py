@@ -1,0 +1,101 @@
+"""docs/predict.md says which constants, priors and columns predictions have."""
+
+import re
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+
+from everyflop.accounting import memory
+from everyflop.planner import chip, predict, row_cases, row_file, software
+from everyflop.planner.predict_rows import COLUMNS
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")
+CODE = re.compile(r"`([^`]*)`")
+
+
+def table(heading: str) -> dict[str, str]:
+    """Return the rows of the table whose first heading this is: first cell -> second cell."""
+    lines = PAGE.partition(f"\n| {heading} |")[2].partition("\n\n")[0].splitlines()[2:]
+    cells = [line.strip("|").split("|") for line in lines]
+    return {first.strip(): second.strip() for first, second, *_ in cells}
+
+
+def weighted(prior: tuple[tuple[float, str | int], ...]) -> str:
+    return ", ".join(f"`{x}` {weight:g}" if isinstance(x, str) else f"{x} {weight:g}" for weight, x in prior)
+
+
+def test_the_constants_are_the_fitted_ones():
+    text = files("everyflop.catalog").joinpath("efficiency.toml").read_text(encoding="utf-8")
+    fitted = {f"`{name}`": f"{value:.3g}" for name, value in tomllib.loads(text)["constants"].items()}
+
+    assert table("constant") == fitted
+
+
+def test_blank_cells_are_filled_as_the_code_does():
+    blank = table("blank")
+
+    assert blank["`recompute`"] == weighted(row_cases.RECOMPUTE_PRIOR)
+    assert blank["`micro_batch`"].partition(";")[0] == weighted(row_cases.MICRO_BATCH_PRIOR)
+    assert blank["`vpp`, where `pp` is above 1"] == weighted(row_cases.VIRTUAL_STAGES_PRIOR)
+    assert blank["`global_batch_seqs`"].startswith(f"{row_cases.SEQS_PER_STAGE} sequences")
+    assert f"gets {row_cases.REAL_IMBALANCE:g} times" in blank["routing, with experts"]
+
+
+def test_every_column_that_is_read_is_listed_and_no_other():
+    listed = {name for cell in table("columns in") for name in CODE.findall(cell)}
+    read = {*row_file.NUMBERS, *row_file.NEEDED, "id", "model", "kind", "sharding", "recompute", "dtype"}
+
+    assert listed == read | {"software", "notes"}
+
+
+def test_every_word_of_a_cell_is_listed():
+    cells = table("columns in")
+
+    for column, known in (
+        ("sharding", row_file.SHARDINGS),
+        ("recompute", row_file.RECOMPUTES),
+        ("dtype", row_file.PRECISIONS),
+    ):
+        assert set(CODE.findall(cells[f"`{column}`"])) == set(known) - {"", "unknown"}
+
+
+def test_every_column_that_is_written_is_listed_in_order():
+    assert tuple(name for cell in table("column out") for name in CODE.findall(cell)) == COLUMNS
+
+
+def test_the_words_that_count_do_count():
+    words = {cell: CODE.findall(cell) for cell in table("words in `software` or `notes`")}
+    no_overlap, compiled, power, balanced, mtp = words.values()
+
+    assert all(row_cases.NO_OVERLAP.search(word) for word in no_overlap)
+    assert all(row_cases.COMPILED.search(word) for word in compiled)
+    assert [row_cases.POWER_LIMIT.search(word)[1] for word in power] == ["650"]
+    assert all(row_cases.BALANCED.search(word) for word in balanced)
+    assert all(row_cases.MTP.search(word) for word in mtp)
+    denials = CODE.findall(table("words in `software` or `notes`")["`MTP`"])
+    assert len(denials) == 3
+    assert all(row_cases.NO_MTP.search(word) for word in denials)
+
+
+def test_software_is_of_the_stack_that_is_said():
+    sentence = next(line for line in PAGE.splitlines() if line.startswith("In `software`"))
+    megatron, torch, xla = sentence.partition(": ")[2].split("; ")
+
+    for kind, part, end in (("megatron", megatron, " have "), ("torch", torch, " are "), ("xla", xla, " is ")):
+        for name in re.split(r", | and ", part.partition(end)[0]):
+            assert software.stack_of(software.software_of(name)) == kind, name
+    assert software.stack_of("never heard of") == "megatron"
+
+
+def test_the_figures_of_memory_are_those_of_the_code():
+    assert f"{memory.BF16} + {memory.FP32} + {memory.MASTER_AND_MOMENTS} bytes a parameter" in PAGE
+    assert f"{memory.LOGIT_BYTES} bytes each through the loss, {memory.TORCH_LOGIT_BYTES} with zero3" in PAGE
+    assert f"{memory.FRAGMENTATION_SHARE:.0%}".replace("%", " %") + " of activations and logits" in PAGE
+    assert memory.SELECTIVE_SHARE == 0.5
+    assert memory.GATHERED_LAYERS == 2
+    assert memory.CONTEXT_GIB == 1.0
+    assert f"{chip.USABLE_MEM_SHARE:.0%}".replace("%", " %") + " of a device's memory" in PAGE
+
+
+def test_measured_means_what_the_code_means():
+    assert f"at most {predict.NEAR_LOG_SD:.0%}".replace("%", " %") in table("basis")["`measured`"]
