@@ -66,9 +66,7 @@ def test_zero3_holds_fp32_shards_and_two_gathered_layers():
     parts = parts_of(Layout(dp=4, sharding="zero3"))
     n = TINY.total_parameters
 
-    assert parts["weights"] == pytest.approx(
-        4 * n / 4 + 2 * n / 4 * 2, rel=1e-3
-    )  # 2 of 4 layers, embedding in its share
+    assert parts["weights"] == pytest.approx(4 * n / 4 + 2 * n / 4 * 2, rel=1e-3)  # 2 of 4 layers
     assert parts["optimizer"] == pytest.approx(8 * n / 4, rel=1e-3)
 
 

@@ -236,7 +236,7 @@ def _exposed(send_s: np.ndarray, busy_s: np.ndarray, layouts: Layouts, n_micro: 
 
 def _hidden_rest(short_s: Numbers, long_s: np.ndarray) -> np.ndarray:
     """Return what one of two overlapping works adds to the other: a smooth maximum less the other."""
-    return (short_s**3 + long_s**3) ** (1 / 3) - long_s
+    return np.maximum((short_s**3 + long_s**3) ** (1 / 3) - long_s, 0.0)  # rounding may take it below
 
 
 def _optimizer_weights(cases: Cases) -> np.ndarray:
