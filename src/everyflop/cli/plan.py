@@ -1,11 +1,14 @@
 """`everyflop plan`: the cheapest way to train a model on what is on offer."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from everyflop.cli.predict import MeasuredFiles
+
+if TYPE_CHECKING:
+    from everyflop.spec.plan import Plan
 
 
 def plan(
@@ -38,13 +41,7 @@ def plan(
     everyflop plan fleet.toml --model ling-plus --tokens 1T --deadline-days 60
     everyflop plan fleet.toml --model run.toml --budget 5M --html plan.html
     """
-    from rich.console import Console
-
-    from everyflop.base.files import write_atomic
-    from everyflop.planner.html import html as report
-    from everyflop.planner.page import page
     from everyflop.planner.plan import plan as make
-    from everyflop.spec.plan_file import write_plan
 
     made = make(
         fleet,
@@ -63,11 +60,23 @@ def plan(
         measured=measured or (),
         plan_file=str(out),
     )
-    write_plan(out, made)
+    _hand_out(made, out, html)
+
+
+def _hand_out(plan: "Plan", out: Path, html: Path | None) -> None:
+    """Write plan.json and the report, and print the page."""
+    from rich.console import Console
+
+    from everyflop.base.files import write_atomic
+    from everyflop.planner.html import html as report
+    from everyflop.planner.page import page
+    from everyflop.spec.plan_file import write_plan
+
+    write_plan(out, plan)
     if html is not None:
-        write_atomic(html, report(made))
+        write_atomic(html, report(plan))
     console = Console(highlight=False)
-    console.print(page(made))
+    console.print(page(plan))
     console.print(f"\nWrote {out}" + (f" and {html}" if html else "") + ".", markup=False)
 
 

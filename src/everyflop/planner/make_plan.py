@@ -1,9 +1,9 @@
 """From a run, a fleet and limits to a plan: options, choices, how sure they are, and what would change them."""
 
 import hashlib
+import importlib.metadata
 from collections.abc import Sequence
 
-from everyflop import __version__
 from everyflop.accounting.dims import dims_of
 from everyflop.base.errors import ExpectedNo, UsageError
 from everyflop.base.units import SECONDS_PER_DAY
@@ -76,7 +76,7 @@ def make_plan(
         exchange=exchange.assumption,
         assumptions=(*notes, *assumptions(desk, [*alone, *mixed], workload)),
         launch=launch,
-        everyflop=__version__,
+        everyflop=importlib.metadata.version("everyflop"),
         catalogue_sha256=_sha256(catalog.with_devices(fleet.devices)),
     )
 
