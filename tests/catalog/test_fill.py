@@ -19,6 +19,7 @@ WHOLE = DeviceSpec(
     scale_up_gb_per_s=600,
     scale_up_domain=8,
     scale_out_gbit_per_s=200,
+    tdp_w=400,
     achieved_bf16_tflops=250,
     achieved_source="somebody",
     torch_device="npu",
@@ -40,17 +41,30 @@ def test_what_is_missing_is_taken_from_the_like_device_and_named():
     assert (device.bf16_tflops, device.mem_gb) == (370, 64)
     assert (device.architecture, device.mem_bw_gb_per_s, device.scale_up_gb_per_s) == ("A1", 2000, 600)
     assert (device.scale_up_domain, device.scale_out_gbit_per_s) == (8, 200)
-    assert (device.scale_up_link, device.torch_device) == ("FastLink", "npu")
+    assert (device.scale_up_link, device.torch_device, device.tdp_w) == ("FastLink", "npu", 400)
     assert (device.name, device.vendor) == ("x", "Me")
     assert notes == (
         "x: inferred from whole, which it is said to be like: architecture, memory bandwidth, links inside a domain, "
-        "size of a domain, network",
+        "size of a domain, network, power",
     )
 
 
 def test_a_measured_matmul_is_taken_with_the_peak_that_it_belongs_to():
-    assert fill(like="whole")[0].achieved_bf16_tflops == 250
-    assert fill(like="whole", bf16_tflops=370)[0].achieved_bf16_tflops is None
+    device, notes = fill(like="whole")
+
+    assert (device.achieved_bf16_tflops, device.achieved_source) == (250, "somebody")
+    assert notes[0].endswith("network, power, measured matmul")
+
+
+@pytest.mark.parametrize(("peak", "achieved"), [(295, 250), (305, 250), (292, None), (310, None)])
+def test_a_measured_matmul_holds_where_the_peaks_agree_within_two_percent(peak, achieved):
+    assert fill(like="whole", bf16_tflops=peak)[0].achieved_bf16_tflops == achieved
+
+
+def test_a_matmul_of_its_own_is_kept():
+    device, _ = fill(like="whole", achieved_bf16_tflops=200, achieved_source="me")
+
+    assert (device.bf16_tflops, device.achieved_bf16_tflops, device.achieved_source) == (300, 200, "me")
 
 
 def test_without_a_like_device_nothing_is_filled_and_what_is_missing_is_named():

@@ -18,7 +18,7 @@ def _assumptions(desk: Desk, choices: Sequence[Settled], workload: Workload) -> 
     yield "Limits are held against median predictions (P50); intervals are those of speeds, nothing else is varied."
     if desk.caps.days is None and any(offer.pool.least_devices < offer.pool.most_devices for offer in offers):
         yield "Without a deadline the cheapest may be slow: of a range of devices, few cost least."
-    yield from (note for offer in offers for note in offer.notes)
+    yield from _devices(offers)
     if workload.precision == "fp8" and (without := [o.pool.name for o in offers if not o.hardware.device.fp8_tflops]):
         yield f"{_and(without)} compute in bf16, having no fp8."
     yield from _failures(offers)
@@ -31,6 +31,16 @@ def _assumptions(desk: Desk, choices: Sequence[Settled], workload: Workload) -> 
             "Islands train parts of the batch in proportion to their speeds, exchange the whole model in a ring at the "
             "speed of its slowest link, and do not compute meanwhile."
         )
+
+
+def _devices(offers: Sequence[Offer]) -> Iterator[str]:
+    """Yield one sentence for each device of which something is inferred or assumed."""
+    notes: dict[str, list[str]] = {}
+    for offer in offers:
+        device = offer.hardware.device.name
+        said = notes.setdefault(device, [])
+        said += [words for note in offer.notes if (words := note.removeprefix(f"{device}: ")) not in said]
+    yield from (f"{device}: {'; '.join(said)}." for device, said in notes.items() if said)
 
 
 def _failures(offers: Sequence[Offer]) -> Iterator[str]:
