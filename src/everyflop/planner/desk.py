@@ -81,9 +81,12 @@ class Desk:
 
 
 def loosened(desk: Desk) -> Iterator[Desk]:
-    """Yield desks with looser limits each time: as they are, without the budget, without the deadline but near it."""
+    """Yield desks with looser limits each time: as they are, without the budget, without the deadline but near it, and
+    at last with any number of devices.
+    """
     caps = desk.caps
     yield desk
     yield desk.under(replace(caps, cost=None))
     yield desk.under(replace(caps, days=None), "time")
     yield desk.under(replace(caps, cost=None, days=None), "time")
+    yield desk.under(replace(caps, cost=None, days=None, devices=None))

@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from everyflop.accounting.dims import dims_of
 from everyflop.base.errors import ExpectedNo, UsageError
@@ -23,10 +23,12 @@ from everyflop.planner.supply import Supply, market_of
 from everyflop.planner.uncertainty import Chances
 from everyflop.planner.what_if import what_if
 from everyflop.planner.write_choice import Yardstick, write_choice
-from everyflop.spec.exchange import ExchangeSpec
 from everyflop.spec.fleet import Fleet
 from everyflop.spec.plan import Choice, Limits, Objective, Plan
 from everyflop.spec.workload import Workload
+
+MOST_ISLANDS_TRIED = 4
+"""When nothing fits and the user allows fewer."""
 
 
 def make_plan(
@@ -46,13 +48,12 @@ def make_plan(
     assumptions of the caller. Raises ExpectedNo where no plan keeps the limits, and says what would.
     """
     limits = limits or Limits(max_islands=fleet.islands.max_islands)
-    exchange = _with_islands(fleet, limits.max_islands)
-    fleet = fleet.model_copy(update={"islands": exchange})
+    fleet = _with_islands(fleet, limits.max_islands)
     desk, unusable = _desk(workload, fleet, catalog, limits, objective)
     alone, mixed = singles(desk), mixes(desk)
     kept = desk.better(choice for choice in (*alone, *mixed) if not desk.broken(choice))
     if not kept:
-        raise no_plan(desk, fleet.currency)
+        raise no_plan(desk, fleet.currency, wider=_wider(workload, fleet, catalog, limits, objective))
     best = kept[0]
     yardstick = Yardstick.of(alone)
     alternatives = _written(desk, desk.better([*alone, *mixed]), yardstick)
@@ -73,7 +74,7 @@ def make_plan(
         front=_written(desk, front(desk), yardstick),
         what_if=tuple(what_if(desk, best)),
         measure_next=tuple(measure_next(desk.supply, desk.market, best, model_option=model_option)),
-        exchange=exchange.assumption,
+        exchange=fleet.islands.assumption,
         assumptions=(*notes, *assumptions(desk, [*alone, *mixed], workload)),
         launch=launch,
         everyflop=importlib.metadata.version("everyflop"),
@@ -102,15 +103,23 @@ def _desk(
     return desk, unusable
 
 
-def _with_islands(fleet: Fleet, max_islands: int) -> ExchangeSpec:
-    """Return how islands meet, with up to so many of them."""
+def _wider(workload: Workload, fleet: Fleet, catalog: Catalog, limits: Limits, objective: Objective) -> Iterator[Desk]:
+    """Yield desks with more islands than the limit, as far as their cost in learning is known."""
+    known = max(fleet.islands.extra_tokens_share)
+    for islands in range(limits.max_islands + 1, min(known, MOST_ISLANDS_TRIED) + 1):
+        wider = limits.model_copy(update={"max_islands": islands})
+        yield _desk(workload, _with_islands(fleet, islands), catalog, wider, objective)[0]
+
+
+def _with_islands(fleet: Fleet, max_islands: int) -> Fleet:
+    """Return the fleet with up to so many islands."""
     known = max(fleet.islands.extra_tokens_share)
     if max_islands > known and fleet.islands.steps_between_exchanges > 1:
         raise UsageError(
             f"{max_islands} islands are more than the {known} up to which the fleet's extra_tokens_share goes, so what "
             f"they cost in learning is not known. Allow {known}, or add {max_islands} = ... to extra_tokens_share."
         )
-    return fleet.islands.model_copy(update={"max_islands": max_islands})
+    return fleet.model_copy(update={"islands": fleet.islands.model_copy(update={"max_islands": max_islands})})
 
 
 def _written(desk: Desk, choices: list[Settled], yardstick: Yardstick | None) -> tuple[Choice, ...]:

@@ -1,11 +1,13 @@
 """Why no plan fits, and the nearest that would: each limit loosened alone, as little as is enough."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from math import ceil, floor, log10
 
 from everyflop.base.errors import ExpectedNo
 from everyflop.base.units import percent, short_money
 from everyflop.planner.desk import Desk
+from everyflop.planner.market import PoolRules
 from everyflop.planner.settle import Settled
 
 PRECISION_SHARE = 0.01
@@ -23,9 +25,9 @@ class Way:
     choice: Settled
 
 
-def no_plan(desk: Desk, currency: str) -> ExpectedNo:
-    """Return the "no" that says which limits bind, and what would do instead."""
-    ways = list(ways_out(desk, currency))
+def no_plan(desk: Desk, currency: str, *, wider: Iterable[Desk] = ()) -> ExpectedNo:
+    """Return the "no" that says which limits bind, and what would do instead; wider desks allow more islands."""
+    ways = [*ways_out(desk, currency), *_islands(wider)]
     lines = [f"  - {way.limit}: {_line(desk, way.choice, currency)}" for way in ways]
     if ways:
         return ExpectedNo("\n".join(["no plan fits. With one limit changed, the nearest that does:", *lines]))
@@ -44,18 +46,35 @@ def ways_out(desk: Desk, currency: str) -> Iterator[Way]:
     """Yield for each limit that binds the least that it would have to be."""
     caps = desk.caps
     if caps.cost is not None and (choice := desk.under(replace(caps, cost=None), "cost").best()):
-        at = replace(caps, cost=choice.bill.cost)
-        yield Way(f"a budget of {short_money(choice.bill.cost, currency)}", desk.under(at), choice)
+        cost = rounded_up(choice.bill.cost)
+        yield Way(f"a budget of {short_money(cost, currency)}", desk.under(replace(caps, cost=cost)), choice)
     if caps.days is not None and (choice := desk.under(replace(caps, days=None), "time").best()):
-        at = replace(caps, days=choice.bill.days)
-        yield Way(f"a deadline of {choice.bill.days:,.1f} days", desk.under(at), choice)
+        days = rounded_up(choice.bill.days)
+        yield Way(f"a deadline of {days:g} days", desk.under(replace(caps, days=days)), choice)
     yield from _suppliers(desk)
     yield from _devices(desk)
     if any(rule.max_share < 1 for rule in desk.market.pools) and (choice := _without_shares(desk).best()):
         pools = " and ".join(
-            f"{percent(share)} of the tokens for pool {rule.name}" for rule, share in _above(desk, choice)
+            f"{_percent_up(share)} of the tokens for pool {rule.name}" for rule, share in _above(desk, choice)
         )
         yield Way(f"a max_share of {pools}", _without_shares(desk), choice)
+
+
+def rounded_up(value: float) -> float:
+    """Return the least number of three figures that is not below this one, so that what is printed is enough."""
+    unit = 10.0 ** (floor(log10(value)) - 2)
+    return float(f"{ceil(value / unit * (1 - 1e-12)) * unit:.3g}")
+
+
+def _percent_up(share: float) -> str:
+    return percent(ceil(100 * share * (1 - 1e-9)) / 100)
+
+
+def _islands(wider: Iterable[Desk]) -> Iterator[Way]:
+    for desk in wider:
+        if choice := desk.best():
+            yield Way(f"{desk.supply.max_islands} islands", desk, choice)
+            return
 
 
 def _suppliers(desk: Desk) -> Iterator[Way]:
@@ -64,7 +83,10 @@ def _suppliers(desk: Desk) -> Iterator[Way]:
         def under(share: float) -> Desk:
             return desk.under(replace(desk.caps, supplier_share=share))
 
-        if (share := _least(under, desk.caps.supplier_share, 1.0)) and (choice := under(share).best()):
+        if (share := _least(under, desk.caps.supplier_share, 1.0)) is None:
+            return
+        share = ceil(100 * share) / 100
+        if choice := under(share).best():
             yield Way(f"{percent(share)} of the tokens from one supplier", under(share), choice)
 
 
@@ -95,7 +117,7 @@ def _without_shares(desk: Desk) -> Desk:
     return replace(desk, market=replace(desk.market, pools=rules))
 
 
-def _above(desk: Desk, choice: Settled) -> Iterator[tuple]:
+def _above(desk: Desk, choice: Settled) -> Iterator[tuple[PoolRules, float]]:
     for pool in choice.pools:
         rule = desk.market.pools[pool]
         share = choice.bill.share_of([island.pool == pool for island in choice.islands])
