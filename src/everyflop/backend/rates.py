@@ -13,6 +13,8 @@ from everyflop.base.units import MIB
 
 MATMULS_PER_BURST = 4
 
+FEWEST_BURSTS = 5
+
 MatmulShape = tuple[int, int, int]
 """Rows and inner width of the left matrix, columns of the right one."""
 
@@ -42,12 +44,16 @@ def memory_bytes_per_s(device: torch.device, *, seconds: float = 0.5, mib: int =
 
 
 def _best_rate(work: float, burst: Callable[[], object], device: torch.device, seconds: float) -> float:
-    """Repeat a burst for some time, once at least, and return its work over the time of the fastest."""
-    best = 0.0
+    """Repeat a burst for some time, a few times at least, and return its work over the time of the fastest.
+
+    A single burst may meet another process on its core.
+    """
+    best, bursts = 0.0, 0
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or best == 0.0:
+    while time.perf_counter() < end or bursts < FEWEST_BURSTS:
         started = time.perf_counter()
         burst()
         synchronize(device)
         best = max(best, work / (time.perf_counter() - started))
+        bursts += 1
     return best

@@ -63,7 +63,7 @@ RANGES = {
     "device.fp8_tflops": _TFLOPS,
     "device.achieved_bf16_tflops": _TFLOPS,
     "device.mem_gb": Range(0.1, 8_000, "GB", _GB),
-    "device.mem_bw_gb_per_s": Range(0.1, 50_000, "GB/s", _GB_PER_S),
+    "device.mem_bw_gb_per_s": Range(1, 50_000, "GB/s", _GB_PER_S),
     "device.scale_up_gb_per_s": Range(1, 50_000, "GB/s", _GB_PER_S),
     "device.scale_out_gbit_per_s": _NETWORK,
     "device.tdp_w": Range(1, 50_000, "W", (("kW", 1e3), ("mW", 1e-3))),
