@@ -11,9 +11,7 @@ import torch
 from everyflop.backend.device import synchronize
 from everyflop.base.units import MIB
 
-MATMULS_PER_BURST = 4
-
-FEWEST_BURSTS = 5
+MATMULS_PER_BURST, FEWEST_BURSTS = 4, 3
 
 MatmulShape = tuple[int, int, int]
 """Rows and inner width of the left matrix, columns of the right one."""
