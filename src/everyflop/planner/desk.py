@@ -76,8 +76,7 @@ class Desk:
 
     def better(self, choices: Iterable[Settled]) -> list[Settled]:
         """Return choices in the order of the objective, best first; equals keep their order."""
-        figure = {"cost": lambda choice: choice.bill.cost, "time": lambda choice: choice.bill.days}[self.objective]
-        return sorted(choices, key=figure)
+        return sorted(choices, key=lambda choice: choice.figure(self.objective))
 
 
 def loosened(desk: Desk) -> Iterator[Desk]:

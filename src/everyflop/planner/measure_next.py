@@ -3,8 +3,6 @@
 import shlex
 from collections.abc import Iterator
 
-import numpy as np
-
 from everyflop.planner.market import Market
 from everyflop.planner.measurable import reduced, step_evidence
 from everyflop.planner.settle import Settled
@@ -35,8 +33,8 @@ def _candidates(
         if (cut := reduced(supply.workload.model, device)) is None:
             continue
         step = step_evidence(supply.training, cut.model, device)
-        # What will be measured is not needed: how sure it makes us does not depend on it.
-        wiser = calibration.also(step, np.zeros(1))
+        # What will be measured is not known; as long as it is no surprise, how sure it makes us depends little on it.
+        wiser = calibration.also(step, calibration.correct(step)[0])
         words = ["everyflop", "measure", *shlex.split(model_option), *cut.overrides, "--device", name]
         yield Measurement(
             device=name, command=shlex.join(words), width_now=now, width_after=cost_width(market, choice, wiser)

@@ -44,12 +44,14 @@ class Offer:
         if least == most:
             return sorted(most // islands for islands in parts if most % islands == 0)
         steps = [least * (most / least) ** (step / (COUNTS - 1)) for step in range(COUNTS)]
-        return sorted({least, most, *(self.whole_nodes(count) for count in (*steps, *(most / n for n in parts)))})
+        between = (max(self.whole_nodes(count), least) for count in steps)
+        return sorted({least, most, *between, *(self.whole_nodes(most / islands) for islands in parts)})
 
     def whole_nodes(self, devices: float) -> int:
         """Return the largest number of devices up to this one that fills nodes; below one node, the number itself."""
         node = self.hardware.devices_per_node
-        return int(devices) // node * node or max(int(devices), 1)
+        whole = int(devices * (1 + 1e-9))  # 255.999... is 256
+        return whole // node * node or max(whole, 1)
 
     def failures(self, devices: int, parameters: float) -> Failures:
         """Return what failures do to an island of so many devices that trains so many parameters."""

@@ -1,8 +1,8 @@
 """What is really to be had of a choice: each island's part of the batch is proportional to its speed.
 
 The part decides the best layout and with it the speed, so both are sought together; a few rounds are enough, since a
-layout's speed hardly depends on its batch. A choice that turns out slower than its options said, and so breaks a
-limit, corrects them, and the question is asked again.
+layout's speed hardly depends on its batch. What a choice turns out to be corrects the options that it is made of, and
+the question is asked again until the answer is what its options say.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +31,10 @@ class Settled:
         """Indices of the pools taken, without repeats."""
         return tuple(sorted({island.pool for island in self.islands}))
 
+    def figure(self, objective: Objective) -> float:
+        """Return what is to be lowest."""
+        return self.bill.cost if objective == "cost" else self.bill.days
+
 
 def best_settled(
     supply: Supply,
@@ -41,17 +45,45 @@ def best_settled(
     objective: Objective = "cost",
     least_pools: int = 1,
 ) -> Settled | None:
-    """Return the best choice that keeps the caps at the speeds it really has; None where none is found."""
+    """Return the best choice that keeps the caps at the speeds it really has; None where none is found.
+
+    At the edge of what is possible, options that promise a little too much or too little hide the choice that just
+    keeps the caps: then the fastest and the cheapest are held against them.
+    """
+    trials: list[tuple[Caps, Objective]] = [
+        (caps, objective),
+        (replace(caps, days=None), "time"),
+        (replace(caps, cost=None), "cost"),
+    ]
+    for looser, goal in trials if caps.days or caps.cost else trials[:1]:
+        found = _settled(supply, market, options, looser, goal, least_pools)
+        if found is not None and not any(broken_caps(market, found.islands, caps)):
+            return found
+    return None
+
+
+def _settled(
+    supply: Supply,
+    market: Market,
+    options: Mapping[int, Sequence[Option]],
+    caps: Caps,
+    objective: Objective,
+    least_pools: int,
+) -> Settled | None:
+    """Return the best of the choices that keep the caps, asking again with corrected options until they are true."""
     corrected = {islands: list(offered) for islands, offered in options.items()}
+    best: Settled | None = None
     for _ in range(ROUNDS):
         pick = best_pick(market, corrected, caps, objective=objective, least_pools=least_pools)
         if pick is None:
-            return None
+            break
         settled = settle(supply, market, pick)
         if settled is not None and not any(broken_caps(market, settled.islands, caps)):
-            return settled
+            best = settled if best is None or settled.figure(objective) < best.figure(objective) else best
+        if settled is not None and settled.islands == pick.islands:
+            break
         _correct(corrected, pick, settled)
-    return None
+    return best
 
 
 def settle(supply: Supply, market: Market, pick: Pick) -> Settled | None:

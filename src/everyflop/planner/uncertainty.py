@@ -58,8 +58,8 @@ def cost_width(market: Market, choice: Settled, calibration: Calibration) -> flo
 
 def log_speed_covariance(evidence: Sequence[Evidence], calibration: Calibration) -> np.ndarray:
     """Return the covariance of log(actual / predicted speed) among islands: what they share and each one's own luck."""
-    shared = calibration.joint(Evidence.stack_up(list(evidence)))
-    return shared + calibration.deviations.noise**2 * np.eye(len(shared))
+    cases = Evidence.stack_up(list(evidence))
+    return calibration.joint(cases) + np.diag(calibration.deviations.noise_of(cases.tags) ** 2)
 
 
 def normal_draws(covariance: np.ndarray) -> np.ndarray:
