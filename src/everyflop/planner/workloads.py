@@ -53,7 +53,7 @@ def workload_of(
         tokens = optimal_tokens(spec)
         notes.append(f"No --tokens given: {short_count(tokens)} are compute-optimal for this model by the MoE laws.")
     if batch_tokens is None:
-        batch_tokens = _rounded(default_batch_tokens(spec, tokens, seq_len) // seq_len) * seq_len
+        batch_tokens = round_batch(default_batch_tokens(spec, tokens, seq_len) // seq_len) * seq_len
         law = law_note(training_compute(spec, tokens))
         notes.append(f"No batch given: {short_count(batch_tokens)} tokens a step are best by the MoE laws. {law}")
     workload = Workload.model_construct(
@@ -79,7 +79,7 @@ def optimal_tokens(spec: ModelSpec) -> int:
     return round((5.2232 * per_token**0.4905) ** (1 / (1 - 0.4905)))
 
 
-def _rounded(batch_seqs: int) -> int:
+def round_batch(batch_seqs: int) -> int:
     """Return a batch near this one that a large power of two divides."""
     unit = 1
     while 2 * unit <= MOST_ROUNDED_SHARE * batch_seqs:
