@@ -63,12 +63,28 @@ def test_models_with_experts_are_measured_less_surely():
     assert moe[0] > dense[0]
 
 
-def test_more_measurements_are_the_same_one_by_one_as_all_at_once():
-    second = case("h800", size=1.0)
-    one_by_one = learnt(0.1).also(second, np.array([0.15]))
-    at_once = Calibration.fit(DEVIATIONS, Evidence.stack_up([case(), second]), np.array([0.1, 0.15]))
+def test_what_the_user_measured_is_believed_however_far_off_it_is():
+    known = learnt(0.1).also(case("cpu", "x86"), np.array([-1.2]))
+    mean, sd = known.correct(case("cpu", "x86"))
 
-    assert one_by_one.correct(case(size=0.5))[0] == pytest.approx(at_once.correct(case(size=0.5))[0])
+    assert mean[0] == pytest.approx(-1.2, abs=0.02)
+    assert sd[0] < 0.06
+
+
+def test_what_the_user_measured_says_little_of_other_chips():
+    before, after = (
+        known.correct(case())[0][0] for known in (learnt(0.1), learnt(0.1).also(case("cpu", "x86"), np.array([-1.2])))
+    )
+
+    assert abs(after - before) < 0.02
+
+
+def test_the_order_of_measurements_does_not_matter():
+    a, b = case("cpu", "x86"), case("cpu", "x86", size=1.0)
+    one_way = learnt(0.1).also(a, np.array([-1.2])).also(b, np.array([-1.1]))
+    other_way = learnt(0.1).also(b, np.array([-1.1])).also(a, np.array([-1.2]))
+
+    assert one_way.correct(case(size=0.5))[0] == pytest.approx(other_way.correct(case(size=0.5))[0])
 
 
 def test_one_wild_measurement_does_not_outweigh_many():

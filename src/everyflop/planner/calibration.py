@@ -7,12 +7,16 @@ chip that nobody measured gets a wider interval. Nothing here knows where a row 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 OUTLIER_SDS, ROBUST_ROUNDS = 2.0, 3
 """A measurement farther than this from what all others say of it is trusted less, until it no longer is."""
+
+OWN_CHIP_SD = 1.0
+"""How far a chip that the user measured may be off as a whole: what is measured there is believed, however far it lies
+from published chips, and says little of those."""
 
 LEVELS = ("everything", "architecture", "chip", "stack", "software", "architecture and software")
 
@@ -121,6 +125,8 @@ class Calibration:
     """Standard deviation of each measurement."""
     inverse: np.ndarray
     """Of the measurements' covariance."""
+    own_chips: tuple[str, ...] = ()
+    """Chips that the user measured."""
 
     @classmethod
     def fit(
@@ -138,15 +144,28 @@ class Calibration:
         return cls(deviations, measured, residual, np.sqrt(variance), inverse)
 
     def also(self, measured: Evidence, residual: np.ndarray) -> "Calibration":
-        """Return a calibration that knows more measurements."""
+        """Return a calibration that knows a user's measurements too, and believes them."""
         everything = Evidence.stack_up([self.measured, measured])
-        beyond = np.sqrt(np.maximum(self.noise**2 - self.deviations.noise_of(self.measured.tags) ** 2, 0.0))
-        extra = np.concatenate([beyond, np.zeros(len(residual))])
-        return Calibration.fit(self.deviations, everything, np.concatenate([self.residual, residual]), extra)
+        variance = np.concatenate([self.noise, np.full(len(residual), self.deviations.noise)]) ** 2
+        own = tuple(sorted({*self.own_chips, *measured.tags.chip.tolist()}))
+        known = Calibration(
+            self.deviations,
+            everything,
+            np.concatenate([self.residual, residual]),
+            np.sqrt(variance),
+            np.zeros((0, 0)),
+            own,
+        )
+        return replace(known, inverse=np.linalg.inv(known.covariance(everything, everything) + np.diag(variance)))
+
+    def covariance(self, a: Evidence, b: Evidence) -> np.ndarray:
+        """Return the prior covariance (A, B), with what the user's own chips may be off by."""
+        own = (a.tags.chip[:, None] == b.tags.chip) & np.isin(a.tags.chip, self.own_chips)[:, None]
+        return covariance(a, b, self.deviations) + OWN_CHIP_SD**2 * own
 
     def correct(self, cases: Evidence) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation of log(actual / formula) of each case."""
-        known = covariance(cases, self.measured, self.deviations)
+        known = self.covariance(cases, self.measured)
         mean = known @ (self.inverse @ self.residual)
         prior = self._own_variance(cases)
         explained = np.einsum("ij,ij->i", known @ self.inverse, known)
@@ -154,8 +173,8 @@ class Calibration:
 
     def joint(self, cases: Evidence) -> np.ndarray:
         """Return the posterior covariance (N, N) of log(actual / formula) among cases: errors that they share."""
-        known = covariance(cases, self.measured, self.deviations)
-        return covariance(cases, cases, self.deviations) - known @ self.inverse @ known.T
+        known = self.covariance(cases, self.measured)
+        return self.covariance(cases, cases) - known @ self.inverse @ known.T
 
     def knows(self, chip: str) -> bool:
         """Whether the chip itself was measured."""
@@ -164,4 +183,5 @@ class Calibration:
     def _own_variance(self, cases: Evidence) -> np.ndarray:
         d = self.deviations
         overall = sum(value**2 for value in d.overall) + d.alike**2
-        return overall + sum(value**2 for value in d.component) * (cases.shares**2).sum(1)
+        own = OWN_CHIP_SD**2 * np.isin(cases.tags.chip, self.own_chips)
+        return overall + own + sum(value**2 for value in d.component) * (cases.shares**2).sum(1)
