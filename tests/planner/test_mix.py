@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from everyflop.planner.line_ups import Wanted
 from everyflop.planner.market import Caps, bill_of, broken_caps
 from everyflop.planner.mix import best_pick
 
@@ -63,7 +64,7 @@ def questions(draw):
 def test_the_solver_finds_what_trying_everything_finds(question):
     made, options, caps, objective, least_pools = question
 
-    found = best_pick(made, options, caps, objective=objective, least_pools=least_pools)
+    found = best_pick(made, options, caps, objective=objective, wanted=Wanted(least_pools=least_pools))
     best = try_all(made, options, caps, objective=objective, least_pools=least_pools)
 
     assert (found is None) == (best is None)
@@ -79,7 +80,9 @@ def test_the_solver_finds_what_trying_everything_finds(question):
 def test_the_same_question_has_the_same_answer(question):
     made, options, caps, objective, least_pools = question
 
-    first, second = (best_pick(made, options, caps, objective=objective, least_pools=least_pools) for _ in range(2))
+    first, second = (
+        best_pick(made, options, caps, objective=objective, wanted=Wanted(least_pools=least_pools)) for _ in range(2)
+    )
 
     assert first == second
 
@@ -116,7 +119,7 @@ def test_without_limits_no_mix_is_cheaper_than_its_cheapest_member():
     offered = [option(0, 64, speed=1000, price=10), option(1, 64, speed=900, price=10)]
 
     alone = best_pick(made, {1: offered}, Caps())
-    mixed = best_pick(made, {2: offered}, Caps(), least_pools=2)
+    mixed = best_pick(made, {2: offered}, Caps(), wanted=Wanted(least_pools=2))
 
     assert alone
     assert alone.islands == (offered[0],)
@@ -149,7 +152,7 @@ def test_pools_without_a_link_are_never_mixed():
     apart = market(gbit=[[100.0, 0.0], [0.0, 100.0]])
     offered = [option(0, 10, speed=100, price=1), option(1, 10, speed=100, price=2)]
 
-    assert best_pick(apart, {2: offered}, Caps(), least_pools=2) is None
+    assert best_pick(apart, {2: offered}, Caps(), wanted=Wanted(least_pools=2)) is None
 
 
 def test_a_slow_link_makes_the_faster_neighbour_the_better_partner():

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from everyflop.planner.line_ups import Wanted
 from everyflop.planner.market import Caps
 from everyflop.planner.mix import best_pick
 from everyflop.planner.settle import best_settled, settle
@@ -14,7 +15,7 @@ ASKED = desk(fleet(H100, A100, MI300X))
 
 
 def picked(islands: int):
-    pick = best_pick(ASKED.market, {islands: ASKED.options[islands]}, Caps(), least_pools=islands)
+    pick = best_pick(ASKED.market, {islands: ASKED.options[islands]}, Caps(), wanted=Wanted(least_pools=islands))
     assert pick
     return pick
 

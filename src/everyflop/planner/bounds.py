@@ -14,7 +14,7 @@ from everyflop.planner.bundles import Offered
 from everyflop.planner.line_ups import LineUps
 from everyflop.planner.market import SLACK, Caps, Market
 
-PRICES = 96
+PRICES = 64
 """Multipliers tried, in even ratios."""
 CHUNK = 4096
 """Line-ups bounded at once, to limit memory."""

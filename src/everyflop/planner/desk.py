@@ -6,6 +6,7 @@ A question is a market with limits; options are made once, and speeds are settle
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from everyflop.planner.line_ups import ANY, Wanted
 from everyflop.planner.market import Caps, Market, Option, broken_caps
 from everyflop.planner.mix import Objective
 from everyflop.planner.settle import Settled, best_settled
@@ -29,15 +30,13 @@ class Desk:
         options = {islands: supply.options(islands) for islands in range(1, supply.max_islands + 1)}
         return cls(supply, market, caps, objective, options)
 
-    def best(self) -> Settled | None:
-        """Return the best choice of all."""
-        return best_settled(self.supply, self.market, self.options, self.caps, objective=self.objective)
+    def best(self, wanted: Wanted = ANY) -> Settled | None:
+        """Return the best choice of all that are wanted."""
+        return best_settled(self.supply, self.market, self.options, self.caps, objective=self.objective, wanted=wanted)
 
     def best_mix(self, islands: int) -> Settled | None:
         """Return the best choice of so many islands on at least two pools."""
-        options = {islands: self.options[islands]}
-        caps, objective = self.caps, self.objective
-        return best_settled(self.supply, self.market, options, caps, objective=objective, least_pools=2)
+        return replace(self, options={islands: self.options[islands]}).best(Wanted(least_pools=2))
 
     def alone(self, pool: int) -> "Desk":
         """Return the desk with one pool only, whose own share of the tokens is no question then."""

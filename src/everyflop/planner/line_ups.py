@@ -3,6 +3,7 @@
 A line-up fixes the pools of the islands but not their sizes. Its slowest link is known, so what exchanges take is too.
 """
 
+import functools
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -10,6 +11,18 @@ import numpy as np
 
 from everyflop.planner.bundles import Offered
 from everyflop.planner.market import Market
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which line-ups count."""
+
+    least_pools: int = 1
+    member: int | None = None
+    """A pool that must be among them."""
+
+
+ANY = Wanted()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +52,10 @@ class LineUps:
         return [(int(p), int(n)) for p, n in zip(self.pools[number], self.runs[number], strict=True) if n]
 
 
-def line_ups(market: Market, offered: Offered, islands: int, *, least_pools: int = 1) -> LineUps:
+def line_ups(market: Market, offered: Offered, islands: int, wanted: Wanted = ANY) -> LineUps:
     """Return all line-ups of so many islands whose pools can exchange with each other and have what it takes."""
-    able = sorted({pool for pool, _ in offered})
-    pools = np.array(able, dtype=np.int64).reshape(-1, 1)
-    for _ in range(islands - 1):
-        pools = _extended(market, pools, np.array(able))
-    runs = _runs(pools)
-    there = np.zeros((len(market.pools), islands + 1), dtype=bool)
-    there[tuple(np.array(list(offered)).T)] = True
-    there[:, 0] = True
-    kept = there[pools, runs].all(axis=1) & ((runs > 0).sum(axis=1) >= least_pools)
-    pools, runs = pools[kept], runs[kept]
+    linked = tuple(map(tuple, (market.gbit_per_s > 0).tolist()))
+    pools, runs = _line_ups(linked, tuple(offered), islands, wanted)
     stop_s, traffic = np.zeros(len(pools)), np.zeros(len(pools))
     if islands > 1:
         every = range(len(market.pools))
@@ -64,11 +69,30 @@ def line_ups(market: Market, offered: Offered, islands: int, *, least_pools: int
     return LineUps(pools, runs, stop_s, traffic)
 
 
-def _extended(market: Market, pools: np.ndarray, able: np.ndarray) -> np.ndarray:
+@functools.lru_cache(maxsize=256)
+def _line_ups(
+    linked: tuple[tuple[bool, ...], ...], offered: tuple[tuple[int, int], ...], islands: int, wanted: Wanted
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return pools and runs; kept, since many questions are asked about the same pools."""
+    able = np.array(sorted({pool for pool, _ in offered}))
+    pools = able.reshape(-1, 1)
+    for _ in range(islands - 1):
+        pools = _extended(np.array(linked), pools, able)
+    runs = _runs(pools)
+    there = np.zeros((len(linked), islands + 1), dtype=bool)
+    there[tuple(np.array(offered).T)] = True
+    there[:, 0] = True
+    kept = there[pools, runs].all(axis=1) & ((runs > 0).sum(axis=1) >= wanted.least_pools)
+    if wanted.member is not None:
+        kept &= (pools == wanted.member).any(axis=1)
+    return pools[kept], runs[kept]
+
+
+def _extended(linked: np.ndarray, pools: np.ndarray, able: np.ndarray) -> np.ndarray:
     """Return the line-ups with one more island on a later pool, or on the last one again."""
     rows, more = np.nonzero(able >= pools[:, -1:])
     longer = np.column_stack([pools[rows], able[more]])
-    return longer[(market.gbit_per_s[longer[:, :-1], longer[:, -1:]] > 0).all(axis=1)]
+    return longer[linked[longer[:, :-1], longer[:, -1:]].all(axis=1)]
 
 
 def _runs(pools: np.ndarray) -> np.ndarray:

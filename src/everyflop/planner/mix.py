@@ -15,7 +15,7 @@ import numpy as np
 from everyflop.base.units import SECONDS_PER_DAY
 from everyflop.planner.bounds import bounds
 from everyflop.planner.bundles import Bundles, Offered, bundles_of
-from everyflop.planner.line_ups import LineUps, line_ups
+from everyflop.planner.line_ups import ANY, LineUps, Wanted, line_ups
 from everyflop.planner.market import SLACK, Bill, Caps, Market, Option, bill_of
 
 Objective = Literal["cost", "time"]
@@ -56,16 +56,16 @@ def best_pick(
     caps: Caps,
     *,
     objective: Objective = "cost",
-    least_pools: int = 1,
+    wanted: Wanted = ANY,
 ) -> Pick | None:
-    """Return the best choice that keeps the caps; None where there is none.
+    """Return the best wanted choice that keeps the caps; None where there is none.
 
     options holds, for each number of islands that is allowed, what can be had for one of them.
     """
     best: Pick | None = None
     for islands in sorted(options):
         if offered := bundles_of(market, options[islands], islands):
-            ups = line_ups(market, offered, islands, least_pools=least_pools)
+            ups = line_ups(market, offered, islands, wanted)
             best = _best_of(market, offered, ups, caps, objective, best)
     return best
 

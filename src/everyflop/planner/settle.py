@@ -8,6 +8,7 @@ the question is asked again until the answer is what its options say.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from everyflop.planner.line_ups import ANY, Wanted
 from everyflop.planner.market import Bill, Caps, Market, Option, bill_of, broken_caps
 from everyflop.planner.mix import Objective, Pick, best_pick
 from everyflop.planner.search import Found
@@ -43,9 +44,9 @@ def best_settled(
     caps: Caps,
     *,
     objective: Objective = "cost",
-    least_pools: int = 1,
+    wanted: Wanted = ANY,
 ) -> Settled | None:
-    """Return the best choice that keeps the caps at the speeds it really has; None where none is found.
+    """Return the best wanted choice that keeps the caps at the speeds it really has; None where none is found.
 
     At the edge of what is possible, options that promise a little too much or too little hide the choice that just
     keeps the caps: then the fastest and the cheapest are held against them.
@@ -56,7 +57,7 @@ def best_settled(
         (replace(caps, cost=None), "cost"),
     ]
     for looser, goal in trials if caps.days or caps.cost else trials[:1]:
-        found = _settled(supply, market, options, looser, goal, least_pools)
+        found = _settled(supply, market, options, looser, goal, wanted)
         if found is not None and not any(broken_caps(market, found.islands, caps)):
             return found
     return None
@@ -68,13 +69,13 @@ def _settled(
     options: Mapping[int, Sequence[Option]],
     caps: Caps,
     objective: Objective,
-    least_pools: int,
+    wanted: Wanted,
 ) -> Settled | None:
     """Return the best of the choices that keep the caps, asking again with corrected options until they are true."""
     corrected = {islands: list(offered) for islands, offered in options.items()}
     best: Settled | None = None
     for _ in range(ROUNDS):
-        pick = best_pick(market, corrected, caps, objective=objective, least_pools=least_pools)
+        pick = best_pick(market, corrected, caps, objective=objective, wanted=wanted)
         if pick is None:
             break
         settled = settle(supply, market, pick)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from everyflop.planner.desk import Desk
+from everyflop.planner.line_ups import Wanted
 from everyflop.planner.settle import Settled
 from everyflop.spec.plan import WhatIf
 
@@ -12,13 +13,21 @@ PRICE_MOVES = (0.3, -0.3)
 def what_if(desk: Desk, best: Settled) -> Iterator[WhatIf]:
     """Yield the best choice after each change; best is the one before."""
     for pool, rule in enumerate(desk.market.pools):
-        used = pool in best.pools
-        after = desk.without(pool).best() if used else best
+        after = desk.without(pool).best() if pool in best.pools else best
         yield _told(desk, f"pool {rule.name} vanishes", rule.name, after)
         for move in PRICE_MOVES:
-            # Where a pool that is not used gets dearer, what was best still is.
-            after = best if move > 0 and not used else desk.at_price(pool, 1 + move).best()
+            after = _at_price(desk, best, pool, 1 + move)
             yield _told(desk, f"price of {rule.name} {move:+.0%}".replace("%", " %"), rule.name, after)
+
+
+def _at_price(desk: Desk, best: Settled, pool: int, factor: float) -> Settled | None:
+    """Return the best choice at another price of a pool; only choices with that pool change."""
+    if pool in best.pools:
+        return desk.at_price(pool, factor).best()
+    if factor > 1:
+        return best
+    rival = desk.at_price(pool, factor).best(Wanted(member=pool))
+    return desk.better([best] if rival is None else [best, rival])[0]
 
 
 def _told(desk: Desk, change: str, pool: str, after: Settled | None) -> WhatIf:

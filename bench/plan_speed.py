@@ -1,0 +1,88 @@
+"""Time a full plan for Ling-1T over growing fleets: pools of 5,000 devices each, and 20 pools of growing size.
+
+Prints one JSON line. A plan has everything that `everyflop plan` shows: all pools alone, mixes of up to four islands,
+the front, what-ifs and measurements. Every pool offers a range of devices, which is the harder case, and is linked to
+every other.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from itertools import combinations
+from pathlib import Path
+
+from everyflop.catalog.load import load_catalog
+from everyflop.planner.plan import plan
+from everyflop.spec.fleet import Fleet
+
+DEVICES = (
+    *("h100-sxm", "h800", "h200", "b200", "a100-80g", "h20", "mi300x", "ascend-910b2", "l40s", "mi325x"),
+    *("gb200", "a100-40g", "ling-a", "ling-b", "ling-c", "ling-d", "ling-e", "a800", "mi355x", "gaudi3"),
+)
+POOLS = (1, 5, 10, 20)
+DEVICES_PER_POOL = (512, 5_000, 50_000)
+REPEATS = 3
+DEADLINE_DAYS = 90
+"""So that pools alone and mixes are held against a limit, which takes longest."""
+
+
+def fleet(pools: int, devices: int) -> Fleet:
+    """Return pools of unlike devices with example prices that follow their peaks, all linked."""
+    catalog = load_catalog()
+    offered = [
+        {
+            "name": name,
+            "device": name,
+            "count": [devices // 10, devices],
+            "price_per_device_hour": (catalog.find(name).bf16_tflops or 300) / 200 * (1 + 0.07 * (place * 7 % 10)),
+            "example": True,
+            "scale_out_gbit_per_s": 400,
+            "failures_per_device_day": 0.0003,
+        }
+        for place, name in enumerate(DEVICES[:pools])
+    ]
+    links = [
+        {"between": pair, "gbit_per_s": 100 + 50 * (number % 5)}
+        for number, pair in enumerate(combinations(DEVICES[:pools], 2))
+    ]
+    return Fleet.model_validate({"name": "bench", "money": {"currency": "USD"}, "pool": offered, "link": links})
+
+
+def seconds(pools: int, devices: int) -> list[float]:
+    """Return how long a plan takes, with and without a deadline, the longer of the two each time."""
+    offered = fleet(pools, devices)
+    times = []
+    for _ in range(REPEATS):
+        longest = 0.0
+        for limits in ({}, {"deadline_days": DEADLINE_DAYS * 50_000 / (pools * devices)}):
+            started = time.perf_counter()
+            plan(offered, model="ling-1t", tokens=20 * 10**12, **limits)
+            longest = max(longest, time.perf_counter() - started)
+        times.append(round(longest, 3))
+    return times
+
+
+def main() -> None:
+    plan(fleet(1, 512), model="ling-lite", tokens=10**12)  # reads the catalogue and the measurements
+    by_pools = {pools: seconds(pools, 5_000) for pools in POOLS}
+    by_devices = {devices: seconds(20, devices) for devices in DEVICES_PER_POOL}
+    commit = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    )
+    line = {
+        "what": "seconds of a full plan for ling-1t, the longer of with and without a deadline",
+        "commit": commit.stdout.strip(),
+        "python": platform.python_version(),
+        "cores_used": os.environ.get("OMP_NUM_THREADS", "all"),
+        "seconds_by_pools_of_5000": by_pools,
+        "seconds_by_devices_in_each_of_20_pools": by_devices,
+        "median_for_20_pools_of_5000": statistics.median(by_pools[20]),
+    }
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()
