@@ -174,3 +174,21 @@ def test_traffic_is_paid_for():
     pair = [option(0, 8, speed=1000, price=1), option(1, 8, speed=1000, price=1)]
 
     assert bill_of(made, pair).cost - bill_of(free, pair).cost == pytest.approx(10 * 2 * 100 * 0.05)
+
+
+def test_of_the_ling_devices_only_a_is_worth_adding_to_d_at_equal_mfu():
+    # Table 1 of arXiv 2503.05139: TFLOP/s and CNY an hour. At 35 % MFU of 6 x 28.8e9 FLOP a token.
+    table = {"a": (370, 7.0), "b": (120, 4.5), "c": (312, 10.0), "d": (989, 27.5), "e": (147, 5.64)}
+    per_tflops = 0.35 * 1e12 / (6 * 28.8e9)
+    made = market(tuple("abcde"), counts=[(1024, 1024)] * 5, exchange_gb=1e-6, extra={1: 0.0, 2: 0.0})
+    offered = [
+        option(n, 1024, speed=tflops * per_tflops, price=price) for n, (tflops, price) in enumerate(table.values())
+    ]
+    d_alone = best_pick(made, {1: [offered[3]]}, Caps())
+    assert d_alone
+
+    for number, name in enumerate(table):
+        if name != "d":
+            mixed = best_pick(made, {2: [offered[number], offered[3]]}, Caps(), wanted=Wanted(least_pools=2))
+            assert mixed
+            assert (mixed.bill.cost < d_alone.bill.cost) == (name == "a")

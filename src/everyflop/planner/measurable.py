@@ -38,8 +38,9 @@ def reduced(model: ModelSpec, device: DeviceSpec) -> Reduced | None:
     """Return the largest cut of a model that trains on one device; None where not even one layer does."""
     most = (device.mem_gb or 0) * GIGA * STATE_SHARE / STATE_BYTES_PER_PARAMETER
     halvings = [model.n_experts >> halving for halving in range(model.n_experts.bit_length())]
+    vocabularies = [model.vocab_size >> halving for halving in range(4)]  # the last resort
     whole = Reduced(model, ())
-    cuts = [_cut(model, layers, experts) for experts, layers in product(halvings, LAYERS)]
+    cuts = [_cut(model, *sizes) for sizes in product(vocabularies, halvings, LAYERS)]
     for candidate in [whole, *(cut for cut in cuts if cut is not None)]:
         count = count_parameters(candidate.model)
         if count.total + count.mtp <= most:
@@ -60,7 +61,7 @@ def step_evidence(training: Training, model: ModelSpec, device: DeviceSpec) -> E
     return prediction.evidence
 
 
-def _cut(model: ModelSpec, layers: int, experts: int) -> Reduced | None:
+def _cut(model: ModelSpec, vocab: int, experts: int, layers: int) -> Reduced | None:
     changes: dict[str, object] = {}
     if layers < model.n_layers:
         changes["n_layers"] = layers
@@ -68,6 +69,8 @@ def _cut(model: ModelSpec, layers: int, experts: int) -> Reduced | None:
             changes["dense_layers"] = [layer for layer in model.dense_layers if layer < layers - 1]
     if experts < model.n_experts:
         changes["n_experts"] = experts
+    if vocab < model.vocab_size:
+        changes["vocab_size"] = vocab
     if model.n_mtp_layers:
         changes["n_mtp_layers"] = 0
     try:
