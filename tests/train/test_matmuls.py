@@ -68,9 +68,10 @@ def test_each_shape_gets_an_equal_part_of_the_time_in_the_type_asked_for(
 
 def test_a_shape_that_would_take_much_longer_than_its_part_is_left_out(monkeypatch, device, recorder):
     rates_of(monkeypatch, 2e9)
-    # A burst is four matmuls of 2 x 1000 x 1000 x columns operations: 8 s for 2000 columns at 2 GFLOP/s, 4 s for 1000.
+    # Three bursts of four matmuls of 2 x 1000 x 1000 x columns operations at 2 GFLOP/s: 12 s for 1000 columns, 24 s for
+    # 2000. A part is 3 s, and four of them are the most.
     shapes = {(8, 8, 8): "tiny", (1000, 1000, 1000): "fits", (1000, 1000, 2000): "too large"}
-    rates = measure_matmuls(shapes, "fp32", device, seconds=3.0, progress=recorder)
+    rates = measure_matmuls(shapes, "fp32", device, seconds=9.0, progress=recorder)
 
     assert [rate.what for rate in rates] == ["tiny", "fits"]
     assert recorder.shown == [["Matmuls in fp32", 3, "shapes", 3]]

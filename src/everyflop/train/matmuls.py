@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from everyflop.accounting.parameters import parameter_shapes
 from everyflop.backend.device import DTYPES, Device
-from everyflop.backend.rates import MATMULS_PER_BURST, MatmulShape, matmul_flops_per_s
+from everyflop.backend.rates import FEWEST_BURSTS, MATMULS_PER_BURST, MatmulShape, matmul_flops_per_s
 from everyflop.base.progress import OpenProgress
 from everyflop.spec.model import ModelSpec
 
@@ -30,7 +30,7 @@ def measure_matmuls(
     with progress(f"Matmuls in {precision}", total=len(shapes), unit="shapes") as bar:
         for shape, what in shapes.items():
             best = max((rate.flops_per_s for rate in rates), default=float("inf"))
-            if _burst_flops(shape) / best <= 4 * share_s:
+            if _least_flops(shape) / best <= 4 * share_s:
                 flops_per_s = matmul_flops_per_s(device.torch, DTYPES[precision], seconds=share_s, shape=shape)
                 rates.append(MatmulRate(what, shape, precision, flops_per_s))
             bar.advance()
@@ -64,7 +64,7 @@ def _short(name: str) -> str:
     return ".".join(words)
 
 
-def _burst_flops(shape: MatmulShape) -> float:
+def _least_flops(shape: MatmulShape) -> float:
     """Return the floating-point operations of the shortest measurement of a shape."""
     rows, inner, columns = shape
-    return MATMULS_PER_BURST * 2.0 * rows * inner * columns
+    return FEWEST_BURSTS * MATMULS_PER_BURST * 2.0 * rows * inner * columns
