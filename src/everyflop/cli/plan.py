@@ -38,8 +38,8 @@ def plan(
     """Find the cheapest way to train a model: which pools, how many devices, in which layout, and how sure that is.
 
     everyflop plan recipes/fleets/ling_table.toml --model ling-plus --tokens 1T
-    everyflop plan fleet.toml --model ling-plus --tokens 1T --deadline-days 60
-    everyflop plan fleet.toml --model run.toml --budget 5M --html plan.html
+    everyflop plan recipes/fleets/ling_table.toml --model ling-lite --budget 5M
+    everyflop plan recipes/fleets/ling_table.toml --model ling-lite --html p.html
     """
     from everyflop.planner.plan import plan as make
 
