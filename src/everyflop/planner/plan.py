@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from everyflop.base.errors import UsageError
+from everyflop.catalog.catalog import Catalog
 from everyflop.catalog.load import load_catalog
 from everyflop.planner.make_plan import make_plan
 from everyflop.planner.workloads import workload_of
@@ -43,14 +44,12 @@ def plan(
     """
     catalog = load_catalog()
     asked = workload_of(model, tokens=tokens, seq_len=seq_len, batch_tokens=batch_tokens, precision=precision)
-    known = fleet if isinstance(fleet, Fleet) else read_fleet(fleet, catalog=catalog)
-    known = with_measurements(known, [read_measured(file, catalog=catalog) for file in measured])
-    known = known.in_currency(currency) if currency else known
+    known = fleet_of(fleet, catalog, measured=measured, currency=currency)
     return make_plan(
         asked.workload,
         known,
         catalog=catalog,
-        limits=_limits(
+        limits=limits_of(
             budget=budget,
             deadline_days=deadline_days,
             max_supplier_share=max_supplier_share,
@@ -64,7 +63,17 @@ def plan(
     )
 
 
-def _limits(**given: Any) -> Limits:
+def fleet_of(
+    fleet: str | Path | Fleet, catalog: Catalog, *, measured: Sequence[str | Path] = (), currency: str | None = None
+) -> Fleet:
+    """Return a fleet with what was measured, in a currency if one is given."""
+    known = fleet if isinstance(fleet, Fleet) else read_fleet(fleet, catalog=catalog)
+    known = with_measurements(known, [read_measured(file, catalog=catalog) for file in measured])
+    return known.in_currency(currency) if currency else known
+
+
+def limits_of(**given: Any) -> Limits:
+    """Return the limits with these fields. Raises UsageError for values that no plan can keep."""
     try:
         return Limits.model_validate(given)
     except ValidationError as error:
