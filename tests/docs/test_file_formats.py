@@ -11,6 +11,7 @@ from everyflop.base.files import read_lines
 from everyflop.checkpoint import list_checkpoints, open_checkpoint
 from everyflop.spec.data import DataSpec, SourceSpec, ValidationSpec
 from everyflop.spec.model import ModelSpec, YarnSpec
+from everyflop.spec.plan import Plan
 from everyflop.spec.run import RunSpec
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "file_formats.md").read_text(encoding="utf-8")
@@ -127,3 +128,9 @@ def test_every_file_of_a_format_of_ours_carries_a_schema(run_dir):
     records += [tomllib.loads(path.read_text()) for path in run_dir.rglob("run.toml")]
 
     assert [record for record in records if "schema" not in record] == []
+
+
+def test_every_key_of_a_plan_is_listed_and_no_other():
+    listed = {name for cell in table("Plan") for name in names(cell)}
+
+    assert listed == {field.alias or name for name, field in Plan.model_fields.items()}

@@ -69,7 +69,7 @@ def test_the_words_that_count_do_count():
 
     assert all(row_cases.NO_OVERLAP.search(word) for word in no_overlap)
     assert all(row_cases.COMPILED.search(word) for word in compiled)
-    assert [row_cases.POWER_LIMIT.search(word)[1] for word in power] == ["650"]
+    assert [row_cases.POWER_LIMIT.findall(word) for word in power] == [["650"]]
     assert all(row_cases.BALANCED.search(word) for word in balanced)
     assert all(row_cases.MTP.search(word) for word in mtp)
     denials = CODE.findall(table("words in `software` or `notes`")["`MTP`"])
