@@ -8,14 +8,22 @@ import typer
 from everyflop.cli.predict import MeasuredFiles
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from everyflop.spec.plan import Plan
+    from everyflop.spec.workload import Precision
 
 
 def plan(
     fleet: Annotated[
         Path, typer.Argument(metavar="FLEET.toml", help="What is on offer; recipes/fleets/ has examples.")
     ],
-    model: Annotated[str, typer.Option("--model", metavar="NAME|RUN.toml", help="A published model, or a run file.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="NAME|RUN.toml", help="A published model, or a run file; without, a budget's best."
+        ),
+    ] = None,
     tokens: Annotated[str | None, typer.Option(metavar="COUNT", help="To train on, such as 1T.")] = None,
     seq_len: Annotated[int | None, typer.Option(min=1, help="Tokens of a sequence; by default 4096.")] = None,
     batch_tokens: Annotated[
@@ -40,9 +48,32 @@ def plan(
     everyflop plan recipes/fleets/ling_table.toml --model ling-plus --tokens 1T
     everyflop plan recipes/fleets/ling_table.toml --model ling-lite --budget 5M
     everyflop plan recipes/fleets/ling_table.toml --model ling-lite --html p.html
+    everyflop plan recipes/fleets/ling_table.toml --budget 5M --currency CNY
     """
+    from everyflop.base.errors import UsageError
     from everyflop.planner.plan import plan as make
 
+    if model is None:
+        if budget is None or tokens or seq_len or batch_tokens or objective == "time":
+            raise UsageError(
+                "without --model, scaling laws choose it, the tokens and the batch for the lowest cost: give --budget, "
+                "and neither --tokens, --seq-len, --batch-tokens nor --objective time. Or name a --model."
+            )
+        shaped = _shaped(
+            fleet,
+            out,
+            precision=precision,
+            measured=measured or (),
+            currency=currency,
+            limits={
+                "budget": _count("--budget", budget),
+                "deadline_days": deadline_days,
+                "max_supplier_share": max_supplier_share,
+                "max_devices": max_devices,
+                "max_islands": max_islands,
+            },
+        )
+        return _hand_out(shaped, out, html)
     made = make(
         fleet,
         model=model,
@@ -61,6 +92,44 @@ def plan(
         plan_file=str(out),
     )
     _hand_out(made, out, html)
+
+
+def _shaped(
+    fleet: Path,
+    out: Path,
+    *,
+    precision: "Precision",
+    measured: "Sequence[Path]",
+    currency: str | None,
+    limits: "dict[str, float | int | None]",
+) -> "Plan":
+    """Choose what to train, write it as a run file beside the plan, print it, and return the plan."""
+    from rich.console import Console
+
+    from everyflop.base.files import write_atomic
+    from everyflop.catalog.load import load_catalog
+    from everyflop.planner.plan import fleet_of, limits_of
+    from everyflop.planner.plan_shape import plan_shape
+    from everyflop.planner.shape_file import run_text
+    from everyflop.planner.shape_page import shape_page
+
+    catalog, run_file = load_catalog(), out.with_suffix(".toml")
+    known = fleet_of(fleet, catalog, measured=measured, currency=currency)
+    kept = limits_of(**{**limits, "max_islands": limits["max_islands"] or known.islands.max_islands})
+    made = plan_shape(
+        known,
+        kept.budget or 0,
+        catalog=catalog,
+        precision=precision,
+        limits=kept,
+        run_file=str(run_file),
+        plan_file=str(out),
+    )
+    write_atomic(run_file, run_text(made.shape, name=out.stem))
+    console = Console(highlight=False)
+    console.print(shape_page(made))
+    console.print(f"Wrote {run_file}, the run.\n", markup=False)
+    return made.plan
 
 
 def _hand_out(plan: "Plan", out: Path, html: Path | None) -> None:
