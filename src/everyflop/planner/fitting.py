@@ -39,7 +39,7 @@ PRIOR = Constants(
     power=0.25,
     scale_loss=0.01,
 )
-"""What one would guess before looking at any step: see docs/planner.md."""
+"""What one would guess before looking at any step: see docs/predict.md."""
 
 PRIOR_LOG_SD = np.array([0.15, 0.2, 0.3, 0.15, 0.3, 0.2, 0.3, 0.3, 0.15, 0.3, 0.3, 0.5, 0.5, 0.5, 0.5, 0.5, 0.7])
 

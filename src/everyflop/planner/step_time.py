@@ -206,7 +206,8 @@ def _product(cases: Cases, c: Constants, rows: Numbers, inner: Numbers, width: N
 
 def _sustained(chip: Chip, c: Constants) -> np.ndarray:
     """Return the share of the peak that large matmuls hold for hours, not seconds."""
-    return chip.matmul_share * (np.asarray(chip.watts_per_tflops) / USUAL_WATTS_PER_TFLOPS) ** c.power
+    power = (np.asarray(chip.watts_per_tflops) / USUAL_WATTS_PER_TFLOPS) ** c.power
+    return np.minimum(chip.matmul_share * power, 1.0)  # ample power adds nothing beyond the peak
 
 
 def _in_fp8(cases: Cases) -> np.ndarray:
