@@ -1,6 +1,7 @@
 """The choices that a plan compares."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -50,6 +51,7 @@ def test_the_front_goes_from_the_cheapest_to_the_fastest():
 
     assert points[0].bill.cost == cheapest.bill.cost
     assert points[-1].bill.days == fastest.bill.days
+    assert all(dearer.bill.days < cheaper.bill.days for cheaper, dearer in pairwise(points))
 
 
 def test_nothing_on_the_front_is_beaten_by_anything_shown():

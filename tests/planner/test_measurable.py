@@ -66,3 +66,12 @@ def test_a_command_names_the_model_and_the_device():
     words = shlex.split(one.command)
     assert words[:4] == ["everyflop", "measure", "--run", "my run.toml"]
     assert words[-2:] == ["--device", "h100-sxm"]
+
+
+def test_layers_that_predict_further_tokens_are_left_out():
+    model = preset("ling-1t").model_copy(update={"n_mtp_layers": 1})
+    cut = reduced(model, load_catalog().find("h100-sxm"))
+    assert cut
+
+    assert cut.model.n_mtp_layers == 0
+    assert "model.n_mtp_layers=0" in cut.overrides

@@ -6,7 +6,7 @@ from everyflop.catalog.load import load_catalog
 from everyflop.planner.offers import Offer, offers_of
 from everyflop.planner.supply import market_of
 
-from .fleets import A100, H100, desk, fleet
+from .fleets import A100, H100, LITE, desk, fleet
 
 
 def offer(pool: dict, **more) -> Offer:
@@ -76,6 +76,7 @@ def test_links_and_their_prices_hold_both_ways():
 
     assert market.gbit_per_s[0, 1] == market.gbit_per_s[1, 0] == 100
     assert market.price_per_gb[1, 0] == 0.02
+    assert market.latency_s[0, 1] == market.latency_s[1, 0] == 0.001  # by default 1 ms
 
 
 def test_a_deadline_adds_the_number_of_devices_that_is_just_enough():
@@ -88,3 +89,15 @@ def test_a_deadline_adds_the_number_of_devices_that_is_just_enough():
     (added,) = [option for option in supply.options(1) if option.devices not in speeds]
     assert 256 < added.devices < 512
     assert wanted <= added.tokens_per_s <= 1.1 * wanted
+
+
+def test_an_option_is_as_fast_as_failures_leave_its_layout():
+    supply = desk(fleet({**H100, "failures_per_device_day": 0.05}), max_islands=1).supply
+    found = supply.found(0, 64, LITE.batch_seqs)
+    assert found
+    (option,) = supply.options(1)
+
+    kept = supply.offers[0].failures(64, float(supply.training.dims.total_parameters)).kept_share
+    assert kept < 0.99
+    assert option.tokens_per_s == pytest.approx(kept * found.tokens_per_s)
+    assert option.money_per_hour == pytest.approx(64 * 2.8)

@@ -85,3 +85,14 @@ def test_two_chips_together_are_surer_than_the_less_sure_of_them():
 
     widths = [cost_width(asked.market, choice, CALIBRATION) for choice in (mix, alone(asked, 0), alone(asked, 1))]
     assert widths[0] < max(widths[1:])
+
+
+def test_what_waits_for_links_anyway_is_less_unsure_of_its_speed():
+    fast, slow = (desk(fleet(A100, MI300X, gbit_per_s=gbit)) for gbit in (10_000, 1))
+    widths = []
+    for asked in (fast, slow):
+        mix = asked.best_mix(2)
+        assert mix
+        widths.append(cost_width(asked.market, mix, CALIBRATION))
+
+    assert widths[1] < 0.9 * widths[0]
