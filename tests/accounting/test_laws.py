@@ -3,6 +3,7 @@
 import pytest
 
 from everyflop.accounting.laws import (
+    checked_leverage,
     default_batch_tokens,
     default_lr,
     fitted_leverage,
@@ -10,6 +11,7 @@ from everyflop.accounting.laws import (
     leverage,
     optimal_allocation,
     optimal_batch_tokens,
+    optimal_dense_allocation,
     optimal_lr,
     training_compute,
 )
@@ -76,6 +78,14 @@ def test_the_best_allocation_spends_the_whole_compute(compute: float):
     assert best.flops_per_token * best.tokens == pytest.approx(compute, rel=1e-3)
 
 
+def test_a_dense_model_of_the_same_compute_is_larger_at_scale():
+    dense = optimal_dense_allocation(1e24)  # 0.0655 x 1e24^0.5422 = 6.74e11, by hand
+
+    assert dense.flops_per_token == pytest.approx(6.74e11, rel=0.005)
+    assert dense.flops_per_token * dense.tokens == pytest.approx(1e24, rel=0.002)
+    assert dense.flops_per_token > optimal_allocation(1e24).flops_per_token
+
+
 def test_the_best_model_grows_a_little_faster_than_the_tokens():
     small, large = optimal_allocation(1e20), optimal_allocation(1e22)
 
@@ -103,6 +113,11 @@ def test_the_best_granularity_is_about_twelve():
 def test_leverage_is_not_extrapolated_beyond_seven():
     assert fitted_leverage(0.035, 8, 1e24) == pytest.approx(10.7, abs=0.06)
     assert leverage(0.035, 8, 1e24) == 7.0
+
+
+def test_beyond_where_it_was_checked_leverage_stays_as_it_is_there():
+    assert checked_leverage(0.077, 3.5, 1e21) == leverage(0.077, 3.5, 1e21)
+    assert checked_leverage(0.077, 3.5, 1e24) == pytest.approx(4.2, abs=0.06)
 
 
 def test_a_default_batch_is_whole_sequences_nearest_the_law():

@@ -128,3 +128,15 @@ def test_no_weight_gradient_and_moment_is_lost_between_stages():
     table = 2 * 1000 * 64
 
     assert four == pytest.approx((one - 2 * table) / 4 + table, rel=1e-6)
+
+
+def test_virtual_stages_keep_more_micro_batches_in_flight():
+    few_words = replace(TINY, vocab=8)
+    plain, virtual = (parts_of(Layout(pp=4, vpp=vpp), few_words)["activations"] for vpp in (1, 2))
+
+    assert virtual == pytest.approx(plain * (1 + 3 / 8))  # (pp - 1) / (pp x vpp) more
+
+
+def test_plain_torch_holds_fourteen_bytes_of_a_logit():
+    assert parts_of(Layout(sharding="zero3"))["logits"] == 128 * 1000 * 14
+    assert parts_of(Layout())["logits"] == 128 * 1000 * 8

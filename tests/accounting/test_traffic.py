@@ -95,3 +95,17 @@ def test_dense_models_send_no_tokens_to_experts():
     found = traffic(dense, Layouts.of([Layout(dp=8)]), seq_len=4096, n_micro=np.array([1]), domain=8)
 
     assert found["expert"].inside[0] == 0
+
+
+def test_context_parallelism_passes_keys_and_values_three_times():
+    found = sent(Layout(cp=2))["context"]
+    keys_and_values = 2 * 4096 * 8 * (128 + 128) / 2  # bf16; half of them are one's own
+
+    assert found.inside[0] == pytest.approx(32 * 3 * keys_and_values)
+
+
+def test_virtual_stages_send_activations_more_often():
+    plain, virtual = (sent(Layout(pp=4, vpp=vpp), domain=1)["pipeline"].between[0] for vpp in (1, 3))
+
+    assert plain == 2 * 2 * 4096 * 4096  # activation forward, gradient back
+    assert virtual == 3 * plain

@@ -193,3 +193,11 @@ def _before_and_after(own: list[dict[str, str]]) -> tuple[float, float]:
         calibrated = without.also(evidence.take(np.array([one])), residual[[one]])
         after.append(np.delete(np.abs(residual - calibrated.correct(evidence)[0]), one))
     return float(np.mean(np.abs(residual - without.correct(evidence)[0]))), float(np.mean(np.concatenate(after)))
+
+
+def test_the_explained_interval_is_the_predicted_one():
+    low, middle, high = explain_row(LINE, load_catalog(), load_predictor()).tokens_per_s
+    row = predicted()
+
+    names = ("tokens_per_s_p10", "tokens_per_s_per_device", "tokens_per_s_p90")
+    assert [low / 64, middle / 64, high / 64] == pytest.approx([float(row[name]) for name in names], rel=1e-3)

@@ -23,6 +23,10 @@ FEWEST_STEPS = 100
 LARGEST_LEVERAGE = 7.0
 """Extrapolation ends here: the largest leverage that was checked at scale, near 1e22 FLOP and by Ling 2.0."""
 
+CHECKED_FLOP = 1e22
+"""About the largest compute at which the leverage of single shapes was held against dense models. At 1e24 Ling-Plus was
+seen to have more than 3.5; the law says 6.0 there and 4.2 here."""
+
 
 def training_compute(spec: ModelSpec, tokens: float) -> float:
     """Return the FLOP by which the laws measure a run; not the model FLOPs that MFU counts (see flops.py)."""
@@ -52,12 +56,25 @@ def optimal_allocation(compute: float) -> Allocation:
     return Allocation(flops_per_token=0.1915 * compute**0.5095, tokens=5.2232 * compute**0.4905)
 
 
+def optimal_dense_allocation(compute: float) -> Allocation:
+    """Return the same for a dense model."""
+    return Allocation(flops_per_token=0.0655 * compute**0.5422, tokens=15.2582 * compute**0.4578)
+
+
 def leverage(activation: float, granularity: float, compute: float) -> float:
     """Return how many times less compute an MoE needs than a dense model for the same loss, at most LARGEST_LEVERAGE.
 
     activation is (chosen + shared) / (all + shared) experts, granularity is 2 x hidden / expert width.
     """
     return min(fitted_leverage(activation, granularity, compute), LARGEST_LEVERAGE)
+
+
+def checked_leverage(activation: float, granularity: float, compute: float) -> float:
+    """Return the same with the compute held at CHECKED_FLOP.
+
+    Beyond it the cap alone would make ever denser shapes as good as sparse ones.
+    """
+    return leverage(activation, granularity, min(compute, CHECKED_FLOP))
 
 
 def fitted_leverage(activation: float, granularity: float, compute: float) -> float:

@@ -49,7 +49,7 @@ def make_plan(
     """
     limits = limits or Limits(max_islands=fleet.islands.max_islands)
     fleet = _with_islands(fleet, limits.max_islands)
-    desk, unusable = _desk(workload, fleet, catalog, limits, objective)
+    desk, unusable = desk_of(workload, fleet, catalog, limits, objective)
     alone, mixed = singles(desk), mixes(desk)
     kept = desk.better(choice for choice in (*alone, *mixed) if not desk.broken(choice))
     if not kept:
@@ -82,7 +82,7 @@ def make_plan(
     )
 
 
-def _desk(
+def desk_of(
     workload: Workload, fleet: Fleet, catalog: Catalog, limits: Limits, objective: Objective
 ) -> tuple[Desk, dict[str, str]]:
     """Return where questions are asked, and the pools that can answer none."""
@@ -108,7 +108,7 @@ def _wider(workload: Workload, fleet: Fleet, catalog: Catalog, limits: Limits, o
     known = max(fleet.islands.extra_tokens_share)
     for islands in range(limits.max_islands + 1, min(known, MOST_ISLANDS_TRIED) + 1):
         wider = limits.model_copy(update={"max_islands": islands})
-        yield _desk(workload, _with_islands(fleet, islands), catalog, wider, objective)[0]
+        yield desk_of(workload, _with_islands(fleet, islands), catalog, wider, objective)[0]
 
 
 def _with_islands(fleet: Fleet, max_islands: int) -> Fleet:

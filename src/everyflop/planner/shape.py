@@ -10,7 +10,15 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from math import ceil
 
-from everyflop.accounting.laws import LARGEST_LR, leverage, optimal_allocation, optimal_batch_tokens, optimal_lr
+from everyflop.accounting.flops import flops_per_token
+from everyflop.accounting.laws import (
+    LARGEST_LR,
+    checked_leverage,
+    leverage,
+    optimal_allocation,
+    optimal_batch_tokens,
+    optimal_lr,
+)
 from everyflop.base.errors import ExpectedNo
 from everyflop.planner.workloads import SEQ_LEN, round_batch
 from everyflop.spec.model import ModelSpec
@@ -28,7 +36,8 @@ LAYERS_PER_DENSE = 24
 VOCAB_SIZE = 157_184
 """Ling 2.0's."""
 
-_FLOPS_PER_PARAMETER = 6
+FLOPS_PER_PARAMETER = 6
+"""Forward and backward pass of one token, as the laws count them."""
 _HIDDEN = (*range(512, 4096, 256), *range(4096, 16_385, 512))
 
 
@@ -48,7 +57,7 @@ class Shape:
     @property
     def compute(self) -> float:
         """FLOP of the run, as the laws count them."""
-        return float(_FLOPS_PER_PARAMETER * self.active * self.tokens)
+        return float(FLOPS_PER_PARAMETER * self.active * self.tokens)
 
     @property
     def leverage(self) -> float:
@@ -59,6 +68,11 @@ class Shape:
     def dense_equivalent(self) -> float:
         """FLOP with which the best dense model would reach the same loss."""
         return self.compute * self.leverage
+
+    @property
+    def merit(self) -> float:
+        """What shapes are ranked by: the dense equivalent by the law as far as it was checked, in FLOP."""
+        return self.compute * checked_leverage(activation_of(self.model), granularity_of(self.model), self.compute)
 
     def workload(self, name: str, precision: Precision) -> Workload:
         """Return the run as a plan needs it."""
@@ -83,12 +97,18 @@ def granularity_of(spec: ModelSpec) -> float:
     return 2 * spec.hidden / spec.expert_width
 
 
+def attention_share(spec: ModelSpec, seq_len: int) -> float:
+    """Return the share of attention in the FLOPs between embedding and head; 20 to 50 % made no difference in the study."""
+    flops = flops_per_token(spec, seq_len)
+    return (flops.attention_projections + flops.attention_scores) / (flops.forward - flops.head - flops.mtp)
+
+
 def shape_for(compute: float, *, n_experts: int) -> Shape:
     """Return the shape on which the laws would spend a compute budget in FLOP.
 
     Raises ExpectedNo where the best size is beyond what shapes are made for.
     """
-    wanted = optimal_allocation(compute).flops_per_token / _FLOPS_PER_PARAMETER
+    wanted = optimal_allocation(compute).flops_per_token / FLOPS_PER_PARAMETER
     sizes = _ladder(n_experts)
     if not sizes[0][0] / 1.5 <= wanted <= sizes[-1][0] * 1.5:
         raise ExpectedNo(
@@ -107,7 +127,7 @@ def spend(compute: float, model: ModelSpec) -> Shape:
     active = active_parameters(model.hidden, model.n_layers, model.n_experts)
     batch = max(1, round(optimal_batch_tokens(compute) / SEQ_LEN))
     batch_tokens = round_batch(batch) * SEQ_LEN
-    steps = max(1, round(compute / (_FLOPS_PER_PARAMETER * active * batch_tokens)))
+    steps = max(1, round(compute / (FLOPS_PER_PARAMETER * active * batch_tokens)))
     return Shape(model, active, steps * batch_tokens, batch_tokens, min(optimal_lr(compute), LARGEST_LR))
 
 

@@ -1,57 +1,56 @@
-"""What to train for a sum of money: the shape whose predicted bill is the budget.
+"""How much can be trained within limits of money and time, and with how many experts that gets furthest.
 
-Money per FLOP depends on speed, speed on the shape, and the shape on the FLOP that the money buys. So a guess is
-planned, its bill corrects the guess, and so on until the bill is the budget.
+What a FLOP takes depends on speed, speed on the shape, and the shape on the FLOP that the limits allow. So a guess is
+planned, what it takes corrects the guess, and so on. Compute goes in steps of 1 %, and the answer is the last step
+that keeps the limits: where more compute takes more, a wider limit never gives a smaller run.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from math import ceil, log
 
-from everyflop.base.errors import ExpectedNo
 from everyflop.planner.shape import EXPERT_COUNTS, Shape, shape_for
 
-Bill = Callable[[Shape], float]
-"""Predicts what a shape's run costs; raises ExpectedNo where it cannot be run."""
+Taken = Callable[[Shape], float | None]
+"""Predicts which share of the limits a run takes: 1 where it just keeps them; None where it has no plan."""
 
-SPENT_SHARE = 0.995
-"""Of the budget, so that rounding does not break it."""
+STEP = 1.01
+LEAST_FLOP, MOST_FLOP = 2e19, 3e25
+"""Where shapes are looked for: those of all numbers of experts reach so far."""
 
-_TOLERANCE = 0.004
-_FREE_ROUNDS = 3
-_MOST_ROUNDS = 8
-_SAME_SHARE = 0.01
+_BLIND_STEPS = 70
+"""Half the compute: how far to go down from a run that has no plan."""
 
 
-def best_shape(budget: float, bill: Bill, *, first_guess: float) -> Shape:
-    """Return the shape that gets furthest for a budget: the largest dense equivalent over numbers of experts.
+def best_shape(taken: Taken, *, first_guess: float) -> Shape | None:
+    """Return the run that gets furthest within the limits, of equals the one with fewer experts; None without any.
 
-    first_guess is a compute in FLOP. Of equals, the one with fewer experts. Raises ExpectedNo where none can be run.
+    first_guess is a compute in FLOP; it decides how soon the answer is found, not which.
     """
     found: list[Shape] = []
-    refusal: ExpectedNo | None = None
     for n_experts in EXPERT_COUNTS:
-        try:
-            found.append(affordable(budget, bill, n_experts=n_experts, first_guess=first_guess))
-        except ExpectedNo as no:
-            refusal = no
-    if not found:
-        raise refusal or ExpectedNo("no shape fits the budget.")
-    furthest = max(shape.dense_equivalent for shape in found)
-    return next(shape for shape in found if shape.dense_equivalent >= (1 - _SAME_SHARE) * furthest)
+        if shape := largest(taken, n_experts=n_experts, first_guess=first_guess):
+            found.append(shape)
+            first_guess = shape.compute
+    return max(found, key=lambda shape: shape.merit, default=None)
 
 
-def affordable(budget: float, bill: Bill, *, n_experts: int, first_guess: float) -> Shape:
-    """Return the shape with so many experts whose bill is the budget, less a little."""
-    shape = shape_for(first_guess, n_experts=n_experts)
-    for turn in range(_MOST_ROUNDS):
-        off = budget * SPENT_SHARE / bill(shape)
-        if abs(off - 1) < _TOLERANCE:
-            break
-        # Bills jump between sizes and between batches, perhaps over the budget: after some rounds only tokens move.
-        shape = shape_for(shape.compute * off, n_experts=n_experts) if turn < _FREE_ROUNDS else _longer(shape, off)
-    return shape
+def largest(taken: Taken, *, n_experts: int, first_guess: float) -> Shape | None:
+    """Return the largest run with so many experts that keeps the limits; None where the smallest breaks them."""
+    first, last = _step(LEAST_FLOP), _step(MOST_FLOP)
+    kept, broken = first - 1, last + 1
+    step = min(max(_step(first_guess), first), last)
+    while broken - kept > 1:
+        share = taken(shape_for(STEP**step, n_experts=n_experts))
+        if share is not None and share <= 1:
+            kept = step
+        else:
+            broken = step
+        # If what is taken grew with the compute alone, this would be the last step that keeps the limits.
+        step -= _BLIND_STEPS if share is None else ceil(log(share, STEP))
+        if not kept < step < broken:
+            step = kept + 1 if step == kept else (kept + broken) // 2
+    return shape_for(STEP**kept, n_experts=n_experts) if kept >= first else None
 
 
-def _longer(shape: Shape, times: float) -> Shape:
-    steps = max(1, int(shape.tokens * times / shape.batch_tokens))
-    return replace(shape, tokens=steps * shape.batch_tokens)
+def _step(compute: float) -> int:
+    return ceil(log(compute, STEP))
