@@ -3,7 +3,7 @@
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from everyflop.planner.goodput import Failures, exchange_s, kept_after_exchanges, least_link_gbit_per_s
@@ -28,6 +28,8 @@ def test_without_failures_nothing_is_saved_and_nothing_lost():
 
 
 @given(st.floats(0, 1e6), st.floats(0, 3600), st.floats(0, 36000))
+@example(5e-324, 0.0, 0.0)
+@example(5e-324, 1.0, 0.0)
 def test_what_is_left_is_a_share_of_the_time(per_day, save_s, restart_s):
     assert 0 <= Failures(per_day, save_s, restart_s).kept_share <= 1
 

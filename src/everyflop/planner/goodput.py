@@ -37,18 +37,17 @@ class Failures:
         With failures at random times (rate r) an interval s with its save c takes e^(rR) (e^(r(s + c)) - 1) / r on
         average, repeats and restarts R included (Daly 2006); to first order the loss is c/s + r (s/2 + R).
         """
-        if not self.per_day:
-            return 1.0
         rate = self.per_day / SECONDS_PER_DAY
         interval = max(self.best_interval_s, 1.0)
-        exponent = rate * (interval + self.save_s)
-        if rate * self.restart_s + exponent > _HOPELESS:
+        due = rate * (interval + self.save_s) if rate else 0.0
+        if due + rate * self.restart_s > _HOPELESS:
             return 0.0
-        return rate * interval / (exp(rate * self.restart_s) * expm1(exponent))
+        lost_again = expm1(due) / due if due else 1.0
+        return exp(-rate * self.restart_s) / lost_again / (1 + self.save_s / interval)
 
 
 _HOPELESS = 30.0
-"""Failures due between two checkpoints, from which on nothing is ever finished."""
+"""Failures due before the next checkpoint, from which on nothing is ever finished."""
 
 
 def exchange_s(size_gb: float, *, islands: int, gbit_per_s: float, latency_s: float = 0.0) -> float:
