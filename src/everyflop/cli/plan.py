@@ -1,7 +1,7 @@
 """`everyflop plan`: the cheapest way to train a model on what is on offer."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -50,48 +50,56 @@ def plan(
     everyflop plan recipes/fleets/ling_table.toml --model ling-lite --html p.html
     everyflop plan recipes/fleets/ling_table.toml --budget 5M --currency CNY
     """
+    kept = _limits(budget, deadline_days, max_supplier_share, max_devices, max_islands)
+    known = {"precision": precision, "currency": currency, "measured": measured or ()}
+    if model is None:
+        _refuse_a_size(budget, tokens, seq_len, batch_tokens, objective)
+        made = _shaped(fleet, out, limits=kept, **known)
+    else:
+        made = _planned(fleet, out, model, tokens, seq_len, batch_tokens, objective, **kept, **known)
+    _hand_out(made, out, html)
+
+
+def _limits(
+    budget: str | None, days: float | None, share: float | None, devices: int | None, islands: int | None
+) -> dict[str, Any]:
+    names = ("budget", "deadline_days", "max_supplier_share", "max_devices", "max_islands")
+    return dict(zip(names, (_count("--budget", budget), days, share, devices, islands), strict=True))
+
+
+def _refuse_a_size(budget: str | None, *sizes: object) -> None:
+    """Refuse what a run without a named model cannot take, or lacks."""
     from everyflop.base.errors import UsageError
+
+    if budget is None or any(size not in (None, "cost") for size in sizes):
+        raise UsageError(
+            "without --model, scaling laws choose it, the tokens and the batch for the lowest cost: give --budget, "
+            "and neither --tokens, --seq-len, --batch-tokens nor --objective time. Or name a --model."
+        )
+
+
+def _planned(
+    fleet: Path,
+    out: Path,
+    model: str,
+    tokens: str | None,
+    seq_len: int | None,
+    batch_tokens: str | None,
+    objective: Literal["cost", "time"],
+    **given: Any,
+) -> "Plan":
     from everyflop.planner.plan import plan as make
 
-    if model is None:
-        if budget is None or tokens or seq_len or batch_tokens or objective == "time":
-            raise UsageError(
-                "without --model, scaling laws choose it, the tokens and the batch for the lowest cost: give --budget, "
-                "and neither --tokens, --seq-len, --batch-tokens nor --objective time. Or name a --model."
-            )
-        shaped = _shaped(
-            fleet,
-            out,
-            precision=precision,
-            measured=measured or (),
-            currency=currency,
-            limits={
-                "budget": _count("--budget", budget),
-                "deadline_days": deadline_days,
-                "max_supplier_share": max_supplier_share,
-                "max_devices": max_devices,
-                "max_islands": max_islands,
-            },
-        )
-        return _hand_out(shaped, out, html)
-    made = make(
+    return make(
         fleet,
         model=model,
         tokens=_count("--tokens", tokens),
         seq_len=seq_len,
         batch_tokens=_count("--batch-tokens", batch_tokens),
-        precision=precision,
         objective=objective,
-        budget=_count("--budget", budget),
-        currency=currency,
-        deadline_days=deadline_days,
-        max_supplier_share=max_supplier_share,
-        max_devices=max_devices,
-        max_islands=max_islands,
-        measured=measured or (),
         plan_file=str(out),
+        **given,
     )
-    _hand_out(made, out, html)
 
 
 def _shaped(
