@@ -21,10 +21,10 @@ from published_speeds import CONVERTED_DOUBT, QUALITY_DOUBT, converted_speed, pr
 
 from everyflop.catalog.load import load_catalog
 from everyflop.planner.calibration import LEVELS, Deviations
+from everyflop.planner.cases import Constants
 from everyflop.planner.fitting import PRIOR, START, Measured, fit_constants, fit_deviations
 from everyflop.planner.row_cases import row_cases, row_dims
 from everyflop.planner.row_file import NUMBERS, Row, read_rows
-from everyflop.planner.step_time import Constants
 
 CATALOG = Path(__file__).resolve().parent.parent / "src" / "everyflop" / "catalog"
 COLUMNS = (
@@ -80,7 +80,7 @@ def main() -> int:
     constants, deviations = fit(rows)
     header = (
         "# Constants of the step-time formulas and how far they may be off. Written by bench/fit_planner.py;\n"
-        "# what each one means is in planner/step_time.py and planner/calibration.py.\n\n"
+        "# what each one means is in planner/cases.py and planner/calibration.py.\n\n"
     )
     tables = {
         "provenance": {

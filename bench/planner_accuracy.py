@@ -35,10 +35,10 @@ from everyflop.accounting.memory import memory
 from everyflop.accounting.model_flops import training_flops_per_token
 from everyflop.catalog.load import load_catalog
 from everyflop.planner.calibration import Deviations
+from everyflop.planner.cases import Constants
 from everyflop.planner.fitting import calibrate, fit_constants
 from everyflop.planner.row_cases import row_cases
 from everyflop.planner.row_file import Row, read_rows
-from everyflop.planner.step_time import Constants
 
 Z80 = 1.2816
 MOST_CALIBRATIONS = 8

@@ -1,4 +1,4 @@
-"""`everyflop predict` and `everyflop explain`."""
+"""`everyflop predict`: from a table to a table."""
 
 import csv
 from pathlib import Path
@@ -40,17 +40,3 @@ def test_a_bad_table_exits_2_with_every_problem(everyflop, tmp_path):
     assert shown.code == 2
     assert "line 2, tp: 'x' is no positive number" in shown.err
     assert "line 2, dtype: 'bf9' is unknown" in shown.err
-
-
-def test_a_line_is_explained_by_component(everyflop):
-    shown = everyflop("explain", ROWS, "--only", "h100-ep8")
-
-    assert shown.code == 0
-    assert all(word in shown.out for word in ("experts", "pipeline bubble", "gradients", "GiB", "tokens/s"))
-
-
-def test_an_unknown_line_exits_2_and_names_those_there_are(everyflop):
-    shown = everyflop("explain", ROWS, "--only", "nobody")
-
-    assert shown.code == 2
-    assert "has no nobody: it has h100-ep8" in shown.err

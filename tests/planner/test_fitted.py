@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from everyflop.planner.cases import Constants
 from everyflop.planner.predictor import efficiency_sha256, load_predictor
 from everyflop.planner.row_file import read_rows
-from everyflop.planner.step_time import Constants
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT.parent / "shared" / "facts" / "measurements_dev.csv"

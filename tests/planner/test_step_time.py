@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from everyflop.accounting.dims import dims_of
 from everyflop.accounting.layouts import Layouts
+from everyflop.planner.cases import Cases, Constants
 from everyflop.planner.chip import Chip
 from everyflop.planner.fitting import PRIOR
-from everyflop.planner.step_time import Cases, Constants, step_time
+from everyflop.planner.step_time import step_time
 from everyflop.spec.layout import Layout
 from everyflop.spec.presets import preset
 

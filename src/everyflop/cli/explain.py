@@ -52,16 +52,17 @@ def _explanations(source: Path, only: list[str], measured: list[Path]) -> "list[
     from everyflop.spec.plan_file import read_plan
 
     if source.suffix == ".csv":
-        rows = {row.get("id") or str(line): row for line, row in enumerate(read_rows(source), 1)}
+        rows = [(row.get("id") or str(line), row) for line, row in enumerate(read_rows(source), 1)]
         catalog, predictor = known(measured)
         return [explain_row(row, catalog, predictor) for row in _wanted(source, rows, only)]
-    islands = {island.name: island for island in read_plan(source).islands}
+    islands = [(island.name, island) for island in read_plan(source).islands]
     return [explain_island(island) for island in _wanted(source, islands, only)]
 
 
-def _wanted(source: Path, found: dict[str, T], only: list[str]) -> list[T]:
+def _wanted(source: Path, found: list[tuple[str, T]], only: list[str]) -> list[T]:
     from everyflop.base.errors import UsageError
 
-    if unknown := [name for name in only if name not in found]:
-        raise UsageError(f"{source} has no {', '.join(unknown)}: it has {', '.join(list(found)[:20])}.")
-    return [found[name] for name in only or found]
+    names = [name for name, _ in found]
+    if unknown := [name for name in only if name not in names]:
+        raise UsageError(f"{source} has no {', '.join(unknown)}: it has {', '.join(names[:20])}.")
+    return [one for name, one in found if not only or name in only]

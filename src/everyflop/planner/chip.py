@@ -22,6 +22,7 @@ INSIDE_GB_PER_S = 64.0
 BETWEEN_GBIT_PER_S = 100.0
 DOMAIN = 8
 WATTS_PER_TFLOPS = 0.7
+MEM_GB = 64.0
 USABLE_MEM_SHARE = 0.94
 """What is left of the memory after the driver, fragmentation and a reserve."""
 
@@ -67,35 +68,50 @@ def chip_of(
 
     Raises UsageError for a device of which neither a peak nor a measured matmul rate is known.
     """
+    peak_tflops = _peak_tflops(device)
+    known = _Figures(device.name)
+    watts = power_limit_w or known(device.tdp_w, WATTS_PER_TFLOPS * peak_tflops, "power (W)")
+    bandwidth = peak_tflops * TERA / FLOPS_PER_BYTE / GIGA
+    bandwidth = known(device.mem_bw_gb_per_s, bandwidth, "memory bandwidth (GB/s)") * GIGA
+    inside = known(device.scale_up_gb_per_s, INSIDE_GB_PER_S, "speed of the links in a node (GB/s)")
+    measured = device.achieved_bf16_tflops and device.achieved_bf16_tflops / peak_tflops
+    share = known(measured, _usual_matmul_share(peak_tflops * TERA / bandwidth), "share of the peak in matmul")
+    between = known(scale_out_gbit_per_s or device.scale_out_gbit_per_s, BETWEEN_GBIT_PER_S, "network (Gbit/s)")
+    chip = Chip(
+        bf16_flops=peak_tflops * TERA,
+        fp8_flops=(device.fp8_tflops or 0.0) * TERA,
+        matmul_share=share,
+        mem_bytes_per_s=bandwidth,
+        inside_bytes_per_s=inside * GIGA / 2,
+        between_bytes_per_s=between * GIGA / 8,
+        domain=domain or known(device.scale_up_domain, DOMAIN, "devices in a node"),
+        mem_gib=known(device.mem_gb, MEM_GB, "memory (GB)") * USABLE_MEM_SHARE,  # sold as GB, counted in GiB
+        watts_per_tflops=watts / peak_tflops,
+    )
+    return chip, tuple(known.assumed)
+
+
+class _Figures:
+    """Takes figures of a device, or what is assumed where they are not published, and remembers what that was."""
+
+    def __init__(self, device: str):
+        self.device, self.assumed = device, list[str]()
+
+    def __call__(self, value: float | None, default: float, what: str) -> float:
+        if value is None:
+            self.assumed.append(f"{self.device}: {what} is not published, {default:.3g} assumed")
+        return default if value is None else value
+
+
+def _peak_tflops(device: DeviceSpec) -> float:
     peak = device.bf16_tflops or device.achieved_bf16_tflops
     if peak is None:
         raise UsageError(
             f"device '{device.name}' has no known bf16 speed, so nothing can be predicted for it. "
             "Run `everyflop measure` on it, or give bf16_tflops in a [[device]] entry."
         )
-    assumed: list[str] = []
+    return peak
 
-    def known(value: float | None, default: float, what: str) -> float:
-        if value is None:
-            assumed.append(f"{device.name}: {what} is not published, {default:.3g} assumed")
-        return default if value is None else value
 
-    watts = power_limit_w or known(device.tdp_w, WATTS_PER_TFLOPS * peak, "power (W)")
-    bandwidth = known(device.mem_bw_gb_per_s, peak * TERA / FLOPS_PER_BYTE / GIGA, "memory bandwidth (GB/s)")
-    inside = known(device.scale_up_gb_per_s, INSIDE_GB_PER_S, "speed of the links in a node (GB/s)")
-    between = scale_out_gbit_per_s or device.scale_out_gbit_per_s
-    measured = device.achieved_bf16_tflops
-    ridge = peak * TERA / (bandwidth * GIGA)
-    usual_share = min(MATMUL_SHARE * (ridge / MATMUL_RIDGE) ** MATMUL_SLOPE, MOST_MATMUL_SHARE)
-    chip = Chip(
-        bf16_flops=peak * TERA,
-        fp8_flops=(device.fp8_tflops or 0.0) * TERA,
-        matmul_share=measured / peak if measured else known(None, usual_share, "share of the peak in matmul"),
-        mem_bytes_per_s=bandwidth * GIGA,
-        inside_bytes_per_s=inside * GIGA / 2,
-        between_bytes_per_s=known(between, BETWEEN_GBIT_PER_S, "network (Gbit/s)") * GIGA / 8,
-        domain=domain or known(device.scale_up_domain, DOMAIN, "devices in a node"),
-        mem_gib=known(device.mem_gb, 64.0, "memory (GB)") * USABLE_MEM_SHARE,  # sold as GB, counted in GiB
-        watts_per_tflops=watts / peak,
-    )
-    return chip, tuple(assumed)
+def _usual_matmul_share(ridge_flops_per_byte: float) -> float:
+    return min(MATMUL_SHARE * (ridge_flops_per_byte / MATMUL_RIDGE) ** MATMUL_SLOPE, MOST_MATMUL_SHARE)

@@ -7,10 +7,10 @@ import numpy as np
 
 from everyflop.accounting.memory import memory
 from everyflop.catalog.catalog import Catalog
-from everyflop.planner.fitting import formula
 from everyflop.planner.predict import Z80
+from everyflop.planner.predict_rows import predict_cases
 from everyflop.planner.predictor import Predictor
-from everyflop.planner.row_cases import row_cases
+from everyflop.planner.row_cases import RowCases, row_cases
 from everyflop.planner.row_file import Row
 from everyflop.planner.step_time import step_time
 from everyflop.spec.plan import PlannedIsland
@@ -43,21 +43,22 @@ def explain_island(island: PlannedIsland) -> Explanation:
 
 def explain_row(row: Row, catalog: Catalog, predictor: Predictor) -> Explanation:
     """Take a table's line apart; what it leaves blank is averaged over the prior."""
-    asked = row_cases([row], catalog)
-    cases = asked.cases
-    log_formula, blank, evidence = formula(asked, predictor.constants)
-    correction, sd = predictor.calibration.correct(evidence)
-    speed = float(np.exp(log_formula + correction)[0])
-    tokens = float(asked.mean(cases.batch_seqs * cases.seq_len)[0])
-    parts = {name: float(asked.mean(part)[0]) for name, part in step_time(cases, predictor.constants).items()}
-    scale = tokens / speed / sum(parts.values())
-    gib = memory(cases.dims, cases.layouts, seq_len=cases.seq_len, n_micro=cases.n_micro)
-    width = float(np.exp(Z80 * np.sqrt(sd[0] ** 2 + blank[0])))
+    found = predict_cases(row_cases([row], catalog), predictor)
+    asked, cases = found.asked, found.asked.cases
+    parts_gib = memory(cases.dims, cases.layouts, seq_len=cases.seq_len, n_micro=cases.n_micro)
+    p50, width = float(found.tokens_per_s[0]), float(np.exp(Z80 * found.log_sd[0]))
     return Explanation(
         title=f"{row.get('id') or 'line'}: {row.get('model', '')} on {row['accelerator']}",
-        step_s={name: part * scale for name, part in parts.items()},
-        mem_gib={name: float(asked.mean(part)[0]) for name, part in gib.items()},
-        mem_limit_gib=float(asked.mean(cases.chip.mem_gib * np.ones(len(asked.row)))[0]),
-        tokens_per_s=(speed / width, speed, speed * width),
+        step_s=_parts(asked, step_time(cases, predictor.constants), float(found.step_s[0])),
+        mem_gib=_parts(asked, parts_gib, float(found.mem_gib[0])),
+        mem_limit_gib=float(found.mem_limit_gib[0]),
+        tokens_per_s=(p50 / width, p50, p50 * width),
         notes=tuple(filter(None, asked.notes[0].split("; "))),
     )
+
+
+def _parts(asked: RowCases, parts: Mapping[str, np.ndarray], total: float) -> dict[str, float]:
+    """Return the mean of each part over a line's cases, scaled so that they sum to what is predicted."""
+    means = {name: float(asked.mean(part)[0]) for name, part in parts.items()}
+    scale = total / sum(means.values())
+    return {name: mean * scale for name, mean in means.items()}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from everyflop.planner.step_time import Cases
+from everyflop.planner.cases import Cases
 
 PARTS = (
     *("matmul", "experts", "attention", "memory-bound", "launches", "head"),

@@ -15,10 +15,11 @@ from scipy.optimize import least_squares, minimize
 
 from everyflop.catalog.catalog import Catalog
 from everyflop.planner.calibration import LEVELS, Calibration, Deviations, Evidence, covariance
+from everyflop.planner.cases import Constants
 from everyflop.planner.features import sizes, time_shares
 from everyflop.planner.row_cases import RowCases, row_cases
 from everyflop.planner.row_file import Row
-from everyflop.planner.step_time import Constants, step_time
+from everyflop.planner.step_time import step_time
 
 PRIOR = Constants(
     matmul=0.85,

@@ -9,10 +9,11 @@ from everyflop.accounting.layouts import Layouts
 from everyflop.accounting.memory import memory
 from everyflop.accounting.model_flops import training_flops_per_token
 from everyflop.planner.calibration import Evidence
+from everyflop.planner.cases import Cases
 from everyflop.planner.chip import chip_of
 from everyflop.planner.predictor import Predictor, load_predictor, tags_of
 from everyflop.planner.row_cases import REAL_IMBALANCE
-from everyflop.planner.step_time import Cases, step_time
+from everyflop.planner.step_time import step_time
 from everyflop.spec.device import DeviceSpec
 from everyflop.spec.workload import Precision
 
@@ -79,29 +80,17 @@ def predict(
     Raises UsageError for a device of which no speed is known.
     """
     known = predictor or load_predictor()
-    device = hardware.device
-    chip, _ = chip_of(
-        device,
-        scale_out_gbit_per_s=hardware.scale_out_gbit_per_s,
-        domain=max(hardware.devices_per_node, device.scale_up_domain or 1),
-    )
-    cases = Cases(
-        dims=dims,
-        chip=chip,
-        layouts=layouts,
-        seq_len=seq_len,
-        batch_seqs=np.asarray(batch_seqs) * np.ones(len(layouts)),
-        fp8=precision == "fp8",
-        imbalance=REAL_IMBALANCE if np.any(dims.n_experts) else 1.0,
-    )
+    cases = _cases(dims, hardware, layouts, seq_len=seq_len, batch_seqs=batch_seqs, fp8=precision == "fp8")
+    chip, name = cases.chip, hardware.device.name
     formula_s = step_time(cases, known.constants)
-    evidence = known.evidence(cases, formula_s, tags_of(device, "moe" if np.any(dims.n_experts) else "dense"))
+    kind = "moe" if np.any(dims.n_experts) else "dense"
+    evidence = known.evidence(cases, formula_s, tags_of(hardware.device, kind))
     correction, log_sd = known.calibration.correct(evidence)
-    parts_s = {name: part * np.exp(-correction) for name, part in formula_s.items()}
+    parts_s = {part: seconds * np.exp(-correction) for part, seconds in formula_s.items()}
     step_s = np.sum(list(parts_s.values()), axis=0)
     tokens = cases.batch_seqs * seq_len
     mem_gib = memory(dims, layouts, seq_len=seq_len, n_micro=cases.n_micro)
-    flops = tokens * training_flops_per_token(dims, seq_len)
+    flops_per_s = tokens * training_flops_per_token(dims, seq_len) / step_s
     return Prediction(
         step_s=step_s,
         parts_s=parts_s,
@@ -110,10 +99,33 @@ def predict(
         mem_gib=mem_gib,
         mem_limit_gib=float(np.max(chip.mem_gib)),
         fits=_possible(cases) & (np.sum(list(mem_gib.values()), axis=0) <= chip.mem_gib),
-        mfu=flops / step_s / layouts.devices / chip.peak(precision == "fp8"),
-        basis=_basis(log_sd, known=known.calibration.knows(device.name)),
+        mfu=flops_per_s / layouts.devices / chip.peak(precision == "fp8"),
+        basis=basis(log_sd, known=np.full(len(layouts), known.calibration.knows(name))),
         evidence=evidence,
     )
+
+
+def _cases(dims: Dims, hardware: Hardware, layouts: Layouts, *, seq_len: int, batch_seqs: Numbers, fp8: bool) -> Cases:
+    device = hardware.device
+    chip, _ = chip_of(
+        device,
+        scale_out_gbit_per_s=hardware.scale_out_gbit_per_s,
+        domain=max(hardware.devices_per_node, device.scale_up_domain or 1),
+    )
+    return Cases(
+        dims=dims,
+        chip=chip,
+        layouts=layouts,
+        seq_len=seq_len,
+        batch_seqs=np.asarray(batch_seqs) * np.ones(len(layouts)),
+        fp8=fp8,
+        imbalance=REAL_IMBALANCE if np.any(dims.n_experts) else 1.0,
+    )
+
+
+def basis(log_sd: np.ndarray, *, known: np.ndarray) -> np.ndarray:
+    """Return what each prediction rests on, as a str; known: whether its chip was measured on anything."""
+    return np.where(known, np.where(log_sd <= NEAR_LOG_SD, "measured", "fitted"), "prior")
 
 
 def _possible(cases: Cases) -> np.ndarray:
@@ -122,7 +134,3 @@ def _possible(cases: Cases) -> np.ndarray:
     whole = (n_micro >= 1) & (n_micro == np.floor(n_micro))
     split = (layouts.tp <= dims.n_heads) & (layouts.pp * layouts.vpp <= dims.n_layers)
     return whole & split & (layouts.ep <= np.maximum(dims.n_experts, 1))
-
-
-def _basis(log_sd: np.ndarray, *, known: bool) -> np.ndarray:
-    return np.where(log_sd <= NEAR_LOG_SD, "measured", "fitted") if known else np.full(len(log_sd), "prior")

@@ -1,6 +1,7 @@
 """Predict every line of a table: speed with its interval, memory, and what was assumed where a cell was blank."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from everyflop.accounting.model_flops import training_flops_per_token
 from everyflop.base.units import TERA
 from everyflop.catalog.catalog import Catalog
 from everyflop.planner.fitting import formula
-from everyflop.planner.predict import NEAR_LOG_SD, Z80
+from everyflop.planner.predict import Z80, basis
 from everyflop.planner.predictor import Predictor
 from everyflop.planner.row_cases import RowCases, row_cases
 from everyflop.planner.row_file import Row
@@ -20,46 +21,80 @@ COLUMNS = (
 )
 
 
-def predict_rows(rows: Sequence[Row], catalog: Catalog, predictor: Predictor) -> list[dict[str, str]]:
-    """Return one prediction for each line, with COLUMNS as keys. Speeds and their P10 and P90 are for each device.
+@dataclass(frozen=True, slots=True)
+class RowPredictions:
+    """Arrays with one entry for each line; means over what its blank cells leave open are geometric."""
 
-    TFLOP/s are model FLOPs (attention halved for causality, logits counted, recomputation not), and MFU is over the
-    dense peak in the line's dtype.
-    """
+    asked: RowCases
+    tokens_per_s: np.ndarray
+    """Of all devices of a line."""
+    log_sd: np.ndarray
+    """Standard deviation of log(actual / predicted) speed."""
+    step_s: np.ndarray
+    mem_gib: np.ndarray
+    """Peak of the fullest device."""
+    mem_limit_gib: np.ndarray
+    basis: np.ndarray
+    """Of str: measured, fitted or prior."""
+
+    @property
+    def devices(self) -> np.ndarray:
+        """Devices of each line's layout."""
+        return self.asked.mean(self.asked.cases.layouts.devices)
+
+    @property
+    def flops_per_s(self) -> np.ndarray:
+        """Model FLOPs each second on all devices: attention halved for causality, logits counted, recomputation not."""
+        cases = self.asked.cases
+        return self.tokens_per_s * self.asked.mean(training_flops_per_token(cases.dims, cases.seq_len))
+
+    @property
+    def mfu(self) -> np.ndarray:
+        """Share of the dense peak in the line's dtype."""
+        cases = self.asked.cases
+        return self.flops_per_s / self.devices / self.asked.mean(cases.chip.peak(np.asarray(cases.fp8)))
+
+
+def predict_cases(asked: RowCases, predictor: Predictor) -> RowPredictions:
+    """Return the predictions of a table's lines."""
+    cases, calibration = asked.cases, predictor.calibration
+    log_formula, blank, evidence = formula(asked, predictor.constants)
+    correction, sd = calibration.correct(evidence)
+    log_sd = np.sqrt(sd**2 + blank)
+    tokens_per_s = np.exp(log_formula + correction)
+    parts_gib = memory(cases.dims, cases.layouts, seq_len=cases.seq_len, n_micro=cases.n_micro)
+    return RowPredictions(
+        asked=asked,
+        tokens_per_s=tokens_per_s,
+        log_sd=log_sd,
+        step_s=asked.mean(cases.batch_seqs * cases.seq_len) / tokens_per_s,
+        mem_gib=np.exp(asked.mean(np.log(np.sum(list(parts_gib.values()), axis=0)))),
+        mem_limit_gib=asked.mean(cases.chip.mem_gib * np.ones(len(asked.row))),
+        basis=basis(log_sd, known=np.array([calibration.knows(chip) for chip in evidence.tags.chip])),
+    )
+
+
+def predict_rows(rows: Sequence[Row], catalog: Catalog, predictor: Predictor) -> list[dict[str, str]]:
+    """Return one prediction for each line, with COLUMNS as keys. Speeds and their P10 and P90 are for each device."""
     if not rows:
         return []
-    asked = row_cases(rows, catalog)
-    cases = asked.cases
-    log_formula, blank, evidence = formula(asked, predictor.constants)
-    correction, log_sd = predictor.calibration.correct(evidence)
-    log_sd = np.sqrt(log_sd**2 + blank)
-    devices = asked.mean(cases.layouts.devices)
-    speed = np.exp(log_formula + correction) / devices
-    step_s = asked.mean(cases.batch_seqs * cases.seq_len) / (speed * devices)
-    flops_per_s = speed * asked.mean(training_flops_per_token(cases.dims, cases.seq_len))
-    mfu = flops_per_s / asked.mean(cases.chip.peak(np.asarray(cases.fp8)))
-    mem_gib = _peak_mem_gib(asked)
-    fits = mem_gib <= asked.mean(cases.chip.mem_gib * np.ones(len(asked.row)))
-    known = [predictor.calibration.knows(chip) for chip in evidence.tags.chip]
-    return [
-        {
-            "id": row.get("id", "") or str(i + 1),
-            "step_time_s": f"{step_s[i]:.5g}",
-            "tokens_per_s_per_device": f"{speed[i]:.5g}",
-            "tokens_per_s_p10": f"{speed[i] * np.exp(-Z80 * log_sd[i]):.5g}",
-            "tokens_per_s_p90": f"{speed[i] * np.exp(Z80 * log_sd[i]):.5g}",
-            "tflops_per_device": f"{flops_per_s[i] / TERA:.4g}",
-            "mfu_pct": f"{100 * mfu[i]:.3g}",
-            "peak_mem_gib": f"{mem_gib[i]:.4g}",
-            "fits": "yes" if fits[i] else "no",
-            "basis": ("measured" if log_sd[i] <= NEAR_LOG_SD else "fitted") if known[i] else "prior",
-            "note": asked.notes[i],
-        }
-        for i, row in enumerate(rows)
-    ]
+    found = predict_cases(row_cases(rows, catalog), predictor)
+    speed, width = found.tokens_per_s / found.devices, np.exp(Z80 * found.log_sd)
+    columns = {
+        "step_time_s": _written(found.step_s, "%.5g"),
+        "tokens_per_s_per_device": _written(speed, "%.5g"),
+        "tokens_per_s_p10": _written(speed / width, "%.5g"),
+        "tokens_per_s_p90": _written(speed * width, "%.5g"),
+        "tflops_per_device": _written(found.flops_per_s / found.devices / TERA, "%.4g"),
+        "mfu_pct": _written(100 * found.mfu, "%.3g"),
+        "peak_mem_gib": _written(found.mem_gib, "%.4g"),
+        "fits": ["yes" if fits else "no" for fits in found.mem_gib <= found.mem_limit_gib],
+        "basis": found.basis.tolist(),
+        "note": list(found.asked.notes),
+    }
+    ids = [row.get("id", "") or str(number) for number, row in enumerate(rows, 1)]
+    return [{"id": ids[i], **{name: column[i] for name, column in columns.items()}} for i in range(len(rows))]
 
 
-def _peak_mem_gib(asked: RowCases) -> np.ndarray:
-    cases = asked.cases
-    parts = memory(cases.dims, cases.layouts, seq_len=cases.seq_len, n_micro=cases.n_micro)
-    return np.exp(asked.mean(np.log(np.sum(list(parts.values()), axis=0))))
+def _written(values: np.ndarray, form: str) -> list[str]:
+    return [form % value for value in values]

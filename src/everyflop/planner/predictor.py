@@ -20,13 +20,14 @@ from everyflop.catalog.catalog import Catalog
 from everyflop.catalog.fill import filled
 from everyflop.catalog.load import load_catalog
 from everyflop.planner.calibration import Calibration, Deviations, Evidence, Tags
+from everyflop.planner.cases import Cases, Constants
 from everyflop.planner.chip import chip_of
 from everyflop.planner.features import sizes, time_shares
 from everyflop.planner.fitting import Measured, calibrate
 from everyflop.planner.row_cases import REAL_IMBALANCE
 from everyflop.planner.row_file import Row
 from everyflop.planner.software import EVERYFLOP, stack_of
-from everyflop.planner.step_time import Cases, Constants, step_time
+from everyflop.planner.step_time import step_time
 from everyflop.spec.device import DeviceSpec
 from everyflop.spec.measured import MeasuredSpeed
 

@@ -18,11 +18,11 @@ from everyflop.catalog.catalog import Catalog
 from everyflop.catalog.fill import filled
 from everyflop.planner import row_file
 from everyflop.planner.calibration import Tags
+from everyflop.planner.cases import Cases
 from everyflop.planner.chip import Chip, chip_of
 from everyflop.planner.row_file import Row, numbers_of
 from everyflop.planner.row_model import row_model
 from everyflop.planner.software import software_of, stack_of
-from everyflop.planner.step_time import Cases
 from everyflop.spec.device import DeviceSpec
 
 Weighted = list[tuple[float, float]]
