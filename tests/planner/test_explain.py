@@ -9,10 +9,7 @@ from everyflop.planner.predictor import load_predictor
 from everyflop.planner.row_file import NUMBERS
 
 BLANK = {
-    **dict.fromkeys(
-        ("heads", "kv_heads", "vocab", "ffn", "micro_batch", "tp", "pp", "vpp", "cp", "ep", "etp", "dp"), ""
-    ),
-    **dict.fromkeys(("global_batch_seqs", "seq_len", "active_params_b", "shared_experts"), ""),
+    **dict.fromkeys(NUMBERS, ""),
     **{"accelerator": "MI300X", "model": "Qwen3-30B-A3B", "n_devices": "64", "total_params_b": "30.5"},
     **{"layers": "48", "hidden": "2048", "experts": "128", "topk": "8", "expert_ffn": "768", "pp": "2"},
 }
