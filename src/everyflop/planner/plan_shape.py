@@ -63,14 +63,13 @@ def plan_shape(
         model_option=f"--run {run_file}",
         launch=f"everyflop train {run_file} --plan {plan_file}",
     )
-    compared = known_cost and reshaped(
-        known.model,
-        KNOWN_TOKENS,
-        name=KNOWN,
-        cost=known_cost,
-        bill=lambda equal: asked.cost(equal.workload(NAME, precision)),
-    )
-    return ShapedPlan(shape, plan, compared or None)
+    if known_cost is None:
+        return ShapedPlan(shape, plan, None)
+
+    def bill(equal: Shape) -> float | None:
+        return asked.cost(equal.workload(NAME, precision))
+
+    return ShapedPlan(shape, plan, reshaped(known.model, KNOWN_TOKENS, name=KNOWN, cost=known_cost, bill=bill))
 
 
 def _shape(asked: Asked, precision: Precision, *, first_guess: float) -> Shape:

@@ -98,7 +98,10 @@ def granularity_of(spec: ModelSpec) -> float:
 
 
 def attention_share(spec: ModelSpec, seq_len: int) -> float:
-    """Return the share of attention in the FLOPs between embedding and head; 20 to 50 % made no difference in the study."""
+    """Return the share of attention in the FLOPs between embedding and head.
+
+    The study saw no difference between 20 and 50 %.
+    """
     flops = flops_per_token(spec, seq_len)
     return (flops.attention_projections + flops.attention_scores) / (flops.forward - flops.head - flops.mtp)
 
