@@ -118,10 +118,11 @@ def _shaped(
     from everyflop.catalog.load import load_catalog
     from everyflop.planner.plan import fleet_of, limits_of
     from everyflop.planner.plan_shape import plan_shape
-    from everyflop.planner.shape_file import run_text
+    from everyflop.planner.shape_file import refuse_to_overwrite, run_text
     from everyflop.planner.shape_page import shape_page
 
     catalog, run_file = load_catalog(), out.with_suffix(".toml")
+    refuse_to_overwrite(run_file)
     known = fleet_of(fleet, catalog, measured=measured, currency=currency)
     kept = limits_of(**{**limits, "max_islands": limits["max_islands"] or known.islands.max_islands})
     made = plan_shape(
