@@ -10,7 +10,7 @@ import csv
 import hashlib
 import io
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,18 @@ from everyflop.planner.cases import Constants
 from everyflop.planner.fitting import PRIOR, START, Measured, fit_constants, fit_deviations
 from everyflop.planner.row_cases import row_cases, row_dims
 from everyflop.planner.row_file import NUMBERS, Row, read_rows
+from everyflop.planner.row_sizes import UNKNOWN_SHAPE
 
 CATALOG = Path(__file__).resolve().parent.parent / "src" / "everyflop" / "catalog"
 COLUMNS = (
     *("id", "model", "kind", "accelerator", *NUMBERS, "sharding", "recompute", "dtype", "software", "notes"),
     *("source_id", "source_url", "quality", "tokens_per_s_per_device", "doubt"),
 )
-NO_LAYOUT = "layers and widths unknown"
+HEADER = """\
+# Constants of the step-time formulas and how far they may be off. Written by bench/fit_planner.py;
+# what each one means is in planner/cases.py and planner/calibration.py.
+
+"""
 
 
 def usable(rows: list[Row]) -> list[Row]:
@@ -42,7 +47,10 @@ def usable(rows: list[Row]) -> list[Row]:
         bad_figure = row["flags"] and "undercount" not in row["flags"]  # that flag is about TFLOP/s, not tokens/s
         if row["quality"] not in QUALITY_DOUBT or bad_figure or row["accelerator"] not in catalog:
             continue
-        if not (row["tp"] or row["pp"] or row["sharding"] == "fsdp") or NO_LAYOUT in row_cases([row], catalog).notes[0]:
+        if (
+            not (row["tp"] or row["pp"] or row["sharding"] == "fsdp")
+            or UNKNOWN_SHAPE in row_cases([row], catalog).notes[0]
+        ):
             continue
         printed = printed_speed(row)
         speed = printed or converted_speed(row, row_dims(row, catalog))
@@ -78,43 +86,49 @@ def main() -> int:
     table = Path(sys.argv[1])
     rows = usable(read_rows(table))
     constants, deviations = fit(rows)
-    header = (
-        "# Constants of the step-time formulas and how far they may be off. Written by bench/fit_planner.py;\n"
-        "# what each one means is in planner/cases.py and planner/calibration.py.\n\n"
-    )
-    tables = {
-        "provenance": {
-            "rows": len(rows),
-            "sources": len({row["source_id"] for row in rows}),
-            "chips": len({row["accelerator"] for row in rows}),
-            "table_sha256": hashlib.sha256(table.read_bytes()).hexdigest(),
-            "script": "bench/fit_planner.py",
-            "prior": asdict(PRIOR),
-        },
-        "constants": {f.name: float(f"{getattr(constants, f.name):.5g}") for f in fields(constants)},
-        "deviations": {
-            "alike": deviations.alike,
-            "alike_distance": deviations.alike_distance,
-            "noise": deviations.noise,
-            "moe_noise": deviations.moe_noise,
-            "overall": dict(zip(LEVELS, deviations.overall, strict=True)),
-            "component": dict(zip(LEVELS, deviations.component, strict=True)),
-        },
+    found = {
+        "provenance": provenance(table, rows),
+        "constants": {name: float(f"{value:.5g}") for name, value in asdict(constants).items()},
+        "deviations": tables_of(deviations),
     }
-    tables["deviations"] = rounded(tables["deviations"])
-    (CATALOG / "efficiency.toml").write_text(header + tomli_w.dumps(tables))
+    (CATALOG / "efficiency.toml").write_text(HEADER + tomli_w.dumps(found))
+    (CATALOG / "measurements.csv").write_text(csv_of(rows))
+    print(f"fitted to {len(rows)} rows of {found['provenance']['sources']} sources", file=sys.stderr)
+    return 0
+
+
+def provenance(table: Path, rows: list[Row]) -> dict[str, object]:
+    """Return what the constants were fitted to, from where they started, and by what."""
+    return {
+        "rows": len(rows),
+        "sources": len({row["source_id"] for row in rows}),
+        "chips": len({row["accelerator"] for row in rows}),
+        "table_sha256": hashlib.sha256(table.read_bytes()).hexdigest(),
+        "script": "bench/fit_planner.py",
+        "prior": asdict(PRIOR),
+    }
+
+
+def tables_of(deviations: Deviations) -> dict:
+    """Return the deviations by name, with four digits: more were noise of the optimiser."""
+    by_level = {"overall": deviations.overall, "component": deviations.component}
+    single = {name: value for name, value in asdict(deviations).items() if name not in by_level}
+    levels = {name: dict(zip(LEVELS, values, strict=True)) for name, values in by_level.items()}
+    return rounded({**single, **levels})
+
+
+def rounded(values: dict) -> dict:
+    """Return the same numbers with four digits."""
+    return {k: rounded(v) if isinstance(v, dict) else float(f"{v:.4g}") for k, v in values.items()}
+
+
+def csv_of(rows: list[Row]) -> str:
+    """Return the fitted rows as a table that `everyflop predict` takes."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    (CATALOG / "measurements.csv").write_text(text.getvalue())
-    print(f"fitted to {len(rows)} rows of {tables['provenance']['sources']} sources", file=sys.stderr)
-    return 0
-
-
-def rounded(values: dict) -> dict:
-    """Return the same numbers with four digits: more were noise of the optimiser."""
-    return {k: rounded(v) if isinstance(v, dict) else float(f"{v:.4g}") for k, v in values.items()}
+    return text.getvalue()
 
 
 if __name__ == "__main__":

@@ -37,10 +37,10 @@ from everyflop.catalog.load import load_catalog
 from everyflop.planner.calibration import Deviations
 from everyflop.planner.cases import Constants
 from everyflop.planner.fitting import calibrate, fit_constants
+from everyflop.planner.predict import Z80
 from everyflop.planner.row_cases import row_cases
 from everyflop.planner.row_file import Row, read_rows
 
-Z80 = 1.2816
 MOST_CALIBRATIONS = 8
 SPLITS = ("known", "new source", "new chip")
 
@@ -91,7 +91,7 @@ def constant_mfu(rows: list[Row], train: np.ndarray, asked: int) -> float:
     raise ValueError("there is no row to guess from")
 
 
-def splits(rows: list[Row], judged: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def splits(rows: list[Row]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yield a name, the rows to fit to and the rows to predict; all but `calibrated`, which shares a fit."""
     every = np.arange(len(rows))
     _, source, chip = groupings(rows)
@@ -200,19 +200,9 @@ def regrets(rows: list[Row], errors: Errors) -> dict[str, float | int]:
         int(i): np.log(float(rows[i]["tokens_per_s_per_device"])) + e
         for i, e in zip(errors.row, errors.log_error, strict=True)
     }
-    same = ("model", "accelerator", "n_devices", "seq_len", "dtype", "source_id", "global_batch_seqs")
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for i in predicted:
-        groups.setdefault(tuple(rows[i][key] for key in same), []).append(i)
     lost: list[tuple[float, float, float]] = []
-    for members in groups.values():
-        layouts = {
-            tuple(rows[i][key] for key in ("tp", "pp", "vpp", "cp", "ep", "etp", "micro_batch", "sharding"))
-            for i in members
-        }
+    for members in alternatives(rows, list(predicted)):
         speed = np.array([float(rows[i]["tokens_per_s_per_device"]) for i in members])
-        if len(layouts) < 2 or speed.max() / speed.min() < 1.1:
-            continue
         pick = int(np.argmax([predicted[i] for i in members]))
         largest = int(np.argmax([float(rows[i]["micro_batch"] or 1) for i in members]))
         lost.append((1 - speed[pick] / speed.max(), 1 - speed.mean() / speed.max(), 1 - speed[largest] / speed.max()))
@@ -225,33 +215,49 @@ def regrets(rows: list[Row], errors: Errors) -> dict[str, float | int]:
     }
 
 
+def alternatives(rows: list[Row], members: list[int]) -> Iterator[list[int]]:
+    """Yield groups of rows that differ only in layout and whose speeds differ by a tenth or more."""
+    same = ("model", "accelerator", "n_devices", "seq_len", "dtype", "source_id", "global_batch_seqs")
+    layout = ("tp", "pp", "vpp", "cp", "ep", "etp", "micro_batch", "sharding")
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i in members:
+        groups.setdefault(tuple(rows[i][key] for key in same), []).append(i)
+    for group in groups.values():
+        speeds = [float(rows[i]["tokens_per_s_per_device"]) for i in group]
+        if len({tuple(rows[i][key] for key in layout) for i in group}) > 1 and max(speeds) / min(speeds) >= 1.1:
+            yield group
+
+
 def _round(value: float) -> float:
     return float(f"{value:.3g}")
 
 
+def held_out_everywhere(rows: list[Row], judged: np.ndarray, deviations: Deviations) -> dict[str, Errors]:
+    """Return the predictions of each way of holding out."""
+    parts: dict[str, list[Errors]] = {}
+    for name, train, test in splits(rows):
+        if len(test):
+            parts.setdefault(name, []).append(held_out(rows, train, test, deviations))
+    parts["calibrated"] = list(calibrated(rows, judged, deviations))
+    parts["asked for"] = list(asked_for(rows, judged, deviations))
+    return {name: together(errors) for name, errors in parts.items()}
+
+
+def control(rows: list[Row], deviations: Deviations) -> Errors:
+    """Return predictions of every eighth row after the speeds of all were shuffled."""
+    every, dealt = np.arange(len(rows)), shuffled(rows)
+    return together([held_out(dealt, every[every != i], every[[i]], deviations) for i in every[::8]])
+
+
 def main() -> int:
     details = sys.argv[sys.argv.index("--details") + 1] if "--details" in sys.argv else None
-    table = Path(sys.argv[1])
-    everything = read_rows(table)
+    everything = read_rows(Path(sys.argv[1]))
     rows = usable(everything)
     printed = np.array([row["quality"] == "A" and bool(row["derived_tps_per_device"]) for row in rows])
     moe = np.array([row["kind"] == "moe" for row in rows])
     _, deviations = fit(rows)
-    parts: dict[str, list[Errors]] = {}
-    for name, train, test in splits(rows, printed):
-        if len(test):
-            parts.setdefault(name, []).append(held_out(rows, train, test, deviations))
-    parts["calibrated"] = list(calibrated(rows, printed, deviations))
-    parts["asked for"] = list(asked_for(rows, printed, deviations))
-    found = {name: together(errors) for name, errors in parts.items()}
-    with_memory = [r for r in everything if r["quality"] == "A" and r["peak_mem_gb"]]
-    mem = memory_errors(with_memory)
-    every = np.arange(len(rows))
-    control = figures(
-        together([held_out(shuffled(rows), every[every != i], every[[i]], deviations) for i in every[::8]]),
-        rows,
-        printed,
-    )
+    found = held_out_everywhere(rows, printed, deviations)
+    mem = memory_errors([r for r in everything if r["quality"] == "A" and r["peak_mem_gb"]])
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     line = {
         "what": "predicted against published speed, held out, |log ratio|",
@@ -262,7 +268,7 @@ def main() -> int:
         "moe": {name: figures(errors, rows, printed & moe) for name, errors in found.items()},
         "mfu_only": {name: figures(errors, rows, ~printed) for name, errors in found.items()},
         "pooled_coverage_80": _round(pooled_coverage(found, printed)),
-        "control_shuffled": control,
+        "control_shuffled": figures(control(rows, deviations), rows, printed),
         "memory": {"n": len(mem), "median": _round(np.median(mem)), "p90": _round(np.quantile(mem, 0.9))},
         "choice": regrets(rows, found["known"]),
         "choice_new_source": regrets(rows, found["new source"]),
@@ -275,37 +281,15 @@ def main() -> int:
 
 def write_details(path: Path, rows: list[Row], found: dict[str, Errors], judged: np.ndarray) -> None:
     """Write every held-out prediction beside its measurement."""
+    shown = ("id", "vendor", "kind", "dtype", "accelerator", "model")
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(
-            [
-                "split",
-                "id",
-                "vendor",
-                "kind",
-                "dtype",
-                "accelerator",
-                "model",
-                "measured",
-                "predicted",
-                "log_sd",
-                "judged",
-            ]
-        )
+        writer.writerow(["split", *shown, "measured", "predicted", "log_sd", "judged"])
         for name, errors in found.items():
             for i, error, sd in zip(errors.row, errors.log_error, errors.log_sd, strict=True):
-                row, speed = rows[i], float(rows[i]["tokens_per_s_per_device"])
-                shown = [row[key] for key in ("id", "vendor", "kind", "dtype", "accelerator", "model")]
-                writer.writerow(
-                    [
-                        name,
-                        *shown,
-                        f"{speed:.6g}",
-                        f"{speed * np.exp(error):.6g}",
-                        f"{sd:.4g}",
-                        "yes" if judged[i] else "no",
-                    ]
-                )
+                speed = float(rows[i]["tokens_per_s_per_device"])
+                numbers = [f"{speed:.6g}", f"{speed * np.exp(error):.6g}", f"{sd:.4g}"]
+                writer.writerow([name, *(rows[i][key] for key in shown), *numbers, "yes" if judged[i] else "no"])
 
 
 if __name__ == "__main__":

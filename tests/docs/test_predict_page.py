@@ -6,8 +6,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from everyflop.accounting import memory
-from everyflop.planner import chip, predict, row_cases, row_file, software
+from everyflop.planner import chip, predict, row_file, row_line, row_model, row_sizes, software
 from everyflop.planner.predict_rows import COLUMNS
+from everyflop.planner.row_words import words_of
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")
 CODE = re.compile(r"`([^`]*)`")
@@ -34,11 +35,36 @@ def test_the_constants_are_the_fitted_ones():
 def test_blank_cells_are_filled_as_the_code_does():
     blank = table("blank")
 
-    assert blank["`recompute`"] == weighted(row_cases.RECOMPUTE_PRIOR)
-    assert blank["`micro_batch`"].partition(";")[0] == weighted(row_cases.MICRO_BATCH_PRIOR)
-    assert blank["`vpp`, where `pp` is above 1"] == weighted(row_cases.VIRTUAL_STAGES_PRIOR)
-    assert blank["`global_batch_seqs`"].startswith(f"{row_cases.SEQS_PER_STAGE} sequences")
-    assert f"gets {row_cases.REAL_IMBALANCE:g} times" in blank["routing, with experts"]
+    assert blank["`recompute`"] == weighted(row_line.RECOMPUTE_PRIOR)
+    assert blank["`micro_batch`"].partition(";")[0] == weighted(row_line.MICRO_BATCH_PRIOR)
+    assert blank["`vpp`, where `pp` is above 1"] == weighted(row_line.VIRTUAL_STAGES_PRIOR)
+    assert blank["`global_batch_seqs`"].startswith(f"{row_line.SEQS_PER_STAGE} sequences")
+    assert f"gets {row_line.REAL_IMBALANCE:g} times" in blank["routing, with experts"]
+    assert blank["`seq_len`"] == f"{row_line.USUAL_SEQ_LEN:,}"
+    assert blank["`n_devices`"].startswith(f"{row_line.USUAL_DEVICES},")
+    assert blank["`sharding`"] == f"`{row_line.USUAL_SHARDING}`"
+
+
+def test_blank_sizes_of_a_model_are_filled_as_the_code_does():
+    blank = table("blank")
+
+    assert f"heads of {row_sizes.HEAD_DIM} channels" in blank["`heads`, `kv_heads`"]
+    assert blank["`vocab`, `ffn`"] == f"{row_sizes.VOCAB:,}; {row_sizes.FFN_OVER_HIDDEN} times `hidden`"
+    assert blank["`topk`, `expert_ffn`"].startswith(f"{row_sizes.EXPERTS_PER_TOKEN}, or all experts")
+    assert row_sizes.EXPERT_OVER_HIDDEN == 0.25
+    assert f"{row_sizes.UNKNOWN_PARAMS_B:g} x 10^9" in blank["`layers`, `hidden`"]
+    assert f"within {row_model.WRONG_COUNT:.0%}".replace("%", " %") in PAGE
+
+
+def test_models_that_are_known_by_name_are_named():
+    sentence = next(line for line in PAGE.splitlines() if line.startswith("A `model` whose name"))
+    latent = re.findall(r"DeepSeek V2|Kimi|Moonlight|MLA", sentence)
+
+    assert len(latent) == 4
+    assert all(row_line.MLA_MODELS.search(name) for name in latent)
+    assert f"GPT-OSS every other layer sees {row_line.WINDOW} tokens" in sentence
+    assert row_line.WINDOWED_MODELS.search("GPT-OSS")
+    assert row_line.WINDOWED_SHARE == 0.5
 
 
 def test_every_column_that_is_read_is_listed_and_no_other():
@@ -67,14 +93,20 @@ def test_the_words_that_count_do_count():
     words = {cell: CODE.findall(cell) for cell in table("words in `software` or `notes`")}
     no_overlap, compiled, power, balanced, mtp = words.values()
 
-    assert all(row_cases.NO_OVERLAP.search(word) for word in no_overlap)
-    assert all(row_cases.COMPILED.search(word) for word in compiled)
-    assert [row_cases.POWER_LIMIT.findall(word) for word in power] == [["650"]]
-    assert all(row_cases.BALANCED.search(word) for word in balanced)
-    assert all(row_cases.MTP.search(word) for word in mtp)
-    denials = CODE.findall(table("words in `software` or `notes`")["`MTP`"])
-    assert len(denials) == 3
-    assert all(row_cases.NO_MTP.search(word) for word in denials)
+    assert not any(words_of({"notes": word}).overlaps for word in no_overlap)
+    assert all(words_of({"notes": word}).compiled for word in compiled)
+    assert [words_of({"notes": word}).power_limit_w for word in power] == [650]
+    assert all(words_of({"notes": word}).balanced for word in balanced)
+    assert all(words_of({"notes": word}).mtp for word in mtp)
+
+
+def test_the_words_that_deny_do_deny():
+    sentence = next(line for line in PAGE.splitlines() if line.startswith("A word counts unless"))
+    before, after = (CODE.findall(part) for part in sentence.split(" stands before it"))
+
+    assert (len(before), len(after)) == (4, 2)
+    assert not any(words_of({"notes": f"{word} MTP"}).mtp for word in before)
+    assert not any(words_of({"notes": f"MTP {word}"}).mtp for word in after)
 
 
 def test_software_is_of_the_stack_that_is_said():

@@ -37,7 +37,7 @@ TIGHT = [
     {"devices": 0.1},
     {"cost": 0.9, "days": 5.0},
     {"cost": 1.05, "days": 1.05},
-    {"cost": 1.5, "days": 1.1, "supplier_share": 0.6},
+    {"cost": 1.5, "days": 1.1, "supplier_share": 0.5},
     {"days": 2.0, "devices": 1.0},
 ]
 

@@ -15,8 +15,9 @@ from everyflop.planner.explain import explain_row
 from everyflop.planner.fitting import Measured
 from everyflop.planner.predict_rows import COLUMNS, predict_rows
 from everyflop.planner.predictor import load_predictor
-from everyflop.planner.row_cases import MICRO_BATCH_PRIOR, REAL_IMBALANCE, RECOMPUTE_PRIOR, row_cases, row_dims
+from everyflop.planner.row_cases import row_cases, row_dims
 from everyflop.planner.row_file import NUMBERS, read_rows, write_rows
+from everyflop.planner.row_line import MICRO_BATCH_PRIOR, REAL_IMBALANCE, RECOMPUTE_PRIOR
 from everyflop.planner.software import software_of, stack_of
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "facts" / "measurements_dev.csv"

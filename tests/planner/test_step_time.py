@@ -115,5 +115,45 @@ def test_all_parts_are_times(log_dp, log_pp, sharding):
     assert all(np.isfinite(part) and part >= 0 for part in found.values())
 
 
+def test_with_free_links_a_device_is_as_fast_among_many_as_among_few():
+    free = replace(CHIP, inside_bytes_per_s=1e30, between_bytes_per_s=1e30)
+    even = replace(PRIOR, scale_loss=1e-12)
+    few = total(Layout(dp=8, sharding="none"), chip=free, constants=even, batch_seqs=64)
+    many = total(Layout(dp=512, sharding="none"), chip=free, constants=even, batch_seqs=64 * 64)
+
+    assert many == pytest.approx(few)
+
+
+@given(st.integers(0, 6), st.integers(0, 3))
+def test_a_step_of_twice_the_batch_takes_at_most_twice_as_long(log_dp, log_pp):
+    layout = Layout(dp=2**log_dp, pp=2**log_pp)
+    once, twice = (total(layout, batch_seqs=batch) for batch in (1024, 2048))
+
+    assert once < twice <= 2 * once * (1 + 1e-9)
+
+
+def test_stragglers_cost_a_share_for_each_doubling_of_the_nodes():
+    found = times(Layout(dp=64))
+    rest = sum(found.values()) - found["stragglers"]
+
+    assert found["stragglers"] == pytest.approx(rest * 0.01 * 3)  # 8 nodes are 3 doublings
+
+
+def test_the_head_moves_layers_to_other_stages_only_as_far_as_that_evens_out():
+    # Mixtral's head is short beside a layer: on two stages, half of it stays and the layers move.
+    one, two = (times(Layout(pp=pp))["head"] for pp in (1, 2))
+
+    assert one / 2 <= two <= one
+
+
+def test_a_window_shortens_attention_and_nothing_else():
+    dims = dims_of(preset("mixtral-8x7b"))
+    full, windowed = (times(Layout(), dims=replace(dims, window=w, windowed_share=1)) for w in (4096, 1024))
+
+    # 4096 / 2 keys on average, and 1024 less half of what the first tokens lack: 1024 - 1024^2 / 8192
+    assert windowed["attention"] / full["attention"] == pytest.approx(896 / 2048)
+    assert windowed["matmul"] == full["matmul"]
+
+
 def test_constants_come_back_from_their_logarithms():
     assert Constants.from_vector(PRIOR.vector()).vector() == pytest.approx(PRIOR.vector())

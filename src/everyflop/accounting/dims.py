@@ -31,8 +31,6 @@ class Dims:
     """Channels of a query or key head."""
     v_dim: Numbers
     """Channels of a value head."""
-    window: Numbers
-    """Mean over layers of the keys that a token can see at most."""
     attention_weights: Numbers
     dense_width: Numbers
     dense_matrices: Numbers
@@ -42,11 +40,21 @@ class Dims:
     experts_per_token: Numbers
     expert_width: Numbers
     shared_width: Numbers
+    window: Numbers = 0
+    """Keys that a token sees at most in layers with a window, itself included."""
+    windowed_share: Numbers = 0
+    """Of the layers, those with a window; in the others a token sees all before it."""
     extra_heads: Numbers = 0
     """MTP layers pass the head once more each."""
     tied: Numbers = 0
     learned_positions: Numbers = 0
     """Entries of a learned position embedding."""
+
+    def causal_keys(self, seq_len: Numbers) -> Numbers:
+        """Return the keys that a token of a sequence sees, on average over positions and layers."""
+        window = np.minimum(self.window, seq_len)
+        seen = window - window**2 / (2 * np.asarray(seq_len))
+        return self.windowed_share * seen + (1 - self.windowed_share) * seq_len / 2
 
     @property
     def n_moe_layers(self) -> Numbers:
@@ -101,7 +109,6 @@ def dims_of(spec: ModelSpec) -> Dims:
         n_kv_heads=spec.n_kv_heads,
         qk_dim=spec.qk_dim,
         v_dim=spec.value_dim,
-        window=spec.sliding_window or spec.max_positions,
         attention_weights=count.attention // spec.n_layers,
         dense_width=spec.dense_width,
         dense_matrices=3,
@@ -109,6 +116,8 @@ def dims_of(spec: ModelSpec) -> Dims:
         experts_per_token=spec.experts_per_token,
         expert_width=spec.expert_width,
         shared_width=spec.shared_width,
+        window=spec.sliding_window or 0,
+        windowed_share=int(spec.sliding_window is not None),
         extra_heads=spec.n_mtp_layers,
         tied=int(spec.tied_embeddings),
     )

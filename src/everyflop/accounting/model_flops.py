@@ -18,7 +18,7 @@ def training_flops_per_token(dims: Dims, seq_len: Numbers, *, scores: Scores = "
     moe = dims.router_weights + dims.experts_per_token * dims.expert_weights + dims.shared_weights
     layers = dims.n_layers * dims.attention_weights + dims.n_dense_layers * dims.dense_weights + dims.n_moe_layers * moe
     head = dims.vocab * dims.hidden * (1 + dims.extra_heads)
-    window = np.minimum(dims.window, seq_len)
-    seen = {"causal": window - window**2 / (2 * np.asarray(seq_len)), "full": window, "none": 0 * window}[scores]
+    full = dims.windowed_share * np.minimum(dims.window, seq_len) + (1 - dims.windowed_share) * seq_len
+    seen = {"causal": dims.causal_keys(seq_len), "full": full, "none": 0.0}[scores]
     inner = dims.n_layers * dims.n_heads * (dims.qk_dim + dims.v_dim) * seen
     return 6 * np.asarray(layers + head) + 6 * inner

@@ -44,7 +44,7 @@ def _experts(cases: Cases, c: Constants) -> np.ndarray:
 def _scores(cases: Cases, c: Constants) -> np.ndarray:
     """Attention between its projections: inner products, and an exponential for each score."""
     dims, chip = cases.dims, cases.chip
-    scores = cases.tokens * dims.n_heads / cases.layouts.tp * np.minimum(cases.seq_len, dims.window) / 2
+    scores = cases.tokens * dims.n_heads / cases.layouts.tp * dims.causal_keys(cases.seq_len)
     products = 2 * scores * (dims.qk_dim + dims.v_dim)
     slower = np.where(np.asarray(cases.plain_attention, dtype=bool), c.plain_attention, 1.0)
     products_s = products / (chip.bf16_flops * sustained_share(chip, c) * c.attention)

@@ -12,7 +12,7 @@ from everyflop.planner.calibration import Evidence
 from everyflop.planner.cases import Cases
 from everyflop.planner.chip import chip_of
 from everyflop.planner.predictor import Predictor, load_predictor, tags_of
-from everyflop.planner.row_cases import REAL_IMBALANCE
+from everyflop.planner.row_line import REAL_IMBALANCE
 from everyflop.planner.step_time import step_time
 from everyflop.spec.device import DeviceSpec
 from everyflop.spec.workload import Precision

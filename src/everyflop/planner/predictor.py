@@ -24,8 +24,8 @@ from everyflop.planner.cases import Cases, Constants
 from everyflop.planner.chip import chip_of
 from everyflop.planner.features import sizes, time_shares
 from everyflop.planner.fitting import Measured, calibrate
-from everyflop.planner.row_cases import REAL_IMBALANCE
 from everyflop.planner.row_file import Row
+from everyflop.planner.row_line import REAL_IMBALANCE
 from everyflop.planner.software import EVERYFLOP, stack_of
 from everyflop.planner.step_time import step_time
 from everyflop.spec.device import DeviceSpec

@@ -18,6 +18,10 @@ NUMBERS = (
     *("tp", "pp", "vpp", "cp", "ep", "etp", "dp"),
 )
 
+AT_LEAST_ONE = ("n_devices", "layers", "hidden", "seq_len")
+COUNTS_B = ("total_params_b", "active_params_b")
+"""In billions; all others are whole numbers, where 0 says that there is none."""
+
 SHARDINGS = {"": None, "unknown": None, "none": "none", "zero0": "none", "ddp": "none"} | {
     name: name for name in ("zero1", "zero2", "zero3")
 }
@@ -54,8 +58,8 @@ def problems_of(row: Mapping[str, str], line: int) -> Iterable[Problem]:
         value = _number(text)
         if text and (value is None or value < 0):
             yield Problem(column, f"'{text}' is no positive number", "leave unknown cells blank", line)
-        elif value is not None and column in {"n_devices", "layers", "hidden", "seq_len"} and value < 1:
-            yield Problem(column, f"{text} is below 1", "", line)
+        elif value is not None and value < 1 and (column in AT_LEAST_ONE or (value and column not in COUNTS_B)):
+            yield Problem(column, f"{text} is below 1", "leave unknown cells blank", line)
     if not row.get("accelerator"):
         yield Problem("accelerator", "is blank", "`everyflop catalog list` shows the names", line)
     for column, known in (("sharding", SHARDINGS), ("recompute", RECOMPUTES), ("dtype", PRECISIONS)):

@@ -1,0 +1,64 @@
+"""Sizes of a model that a table's line leaves blank, filled with what is usual.
+
+A line of which only parameter counts are known gets a whole model with the usual proportions.
+"""
+
+from collections.abc import Mapping
+
+from everyflop.base.units import GIGA
+
+Cells = Mapping[str, float | None]
+"""Numbers of a line by column, None for a blank."""
+
+UNKNOWN_SHAPE = "layers and widths unknown"
+UNKNOWN_PARAMS_B = 10.0
+WIDTH_OVER_DEPTH = 100
+"""Channels of a model for each of its layers."""
+HEAD_DIM = 128
+VOCAB = 100_000
+FFN_OVER_HIDDEN = 4
+EXPERTS_PER_TOKEN = 8
+EXPERT_OVER_HIDDEN = 0.25
+
+
+def filled_sizes(cells: Cells) -> tuple[dict[str, float | None], list[str]]:
+    """Return the cells with no size of the model blank that matters, and what was assumed."""
+    notes: list[str] = []
+    if not cells["layers"] or not cells["hidden"]:
+        cells = _usual_shape(cells)
+        counted = cells["total_params_b"] or cells["active_params_b"]
+        unknown = "" if counted else f", {UNKNOWN_PARAMS_B:g} B parameters"
+        notes.append(f"{UNKNOWN_SHAPE}, usual proportions assumed{unknown}")
+    filled = dict(cells)
+    for column, usual in _usual(cells).items():
+        if not filled[column]:
+            filled[column] = usual
+            notes.append(f"{column} unknown, {usual:g} assumed")
+    return filled, notes
+
+
+def _usual(cells: Cells) -> dict[str, float]:
+    """Return what each size usually is beside those that are known."""
+    hidden, experts = cells["hidden"] or 0.0, cells["experts"] or 0.0
+    heads = cells["heads"] or max(1.0, hidden // HEAD_DIM)
+    usual = {"heads": heads, "kv_heads": heads, "vocab": float(VOCAB)}
+    if not experts:
+        return usual | {"ffn": FFN_OVER_HIDDEN * hidden}
+    width = cells["ffn"] or EXPERT_OVER_HIDDEN * hidden  # some tables print the experts' width there
+    return usual | {"topk": min(experts, EXPERTS_PER_TOKEN), "expert_ffn": width}
+
+
+def _usual_shape(cells: Cells) -> dict[str, float | None]:
+    """Fill in layers and hidden, and experts where more parameters are counted than a token meets."""
+    total = (cells["total_params_b"] or cells["active_params_b"] or UNKNOWN_PARAMS_B) * GIGA
+    active = min((cells["active_params_b"] or total / GIGA) * GIGA, total)
+    # A layer has 12 hidden^2 weights: 4 in attention and 8 in a plain MLP.
+    hidden = cells["hidden"] or max(128.0, 128 * round((WIDTH_OVER_DEPTH * active / 12) ** (1 / 3) / 128))
+    layers = cells["layers"] or max(1.0, round(active / (12 * hidden**2)))
+    filled = {**cells, "hidden": hidden, "layers": layers, "heads": cells["heads"] or max(1.0, hidden // HEAD_DIM)}
+    if total > 1.2 * active and not cells["experts"]:
+        width = EXPERT_OVER_HIDDEN * hidden
+        idle = (total - active) / (3 * hidden * width * layers)
+        experts = float(EXPERTS_PER_TOKEN + round(idle))
+        filled |= {"expert_ffn": width, "topk": float(EXPERTS_PER_TOKEN), "experts": experts, "shared_experts": 0.0}
+    return filled
