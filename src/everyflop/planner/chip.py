@@ -22,6 +22,7 @@ INSIDE_GB_PER_S = 64.0
 BETWEEN_GBIT_PER_S = 100.0
 DOMAIN = 8
 WATTS_PER_TFLOPS = 0.7
+"""Of the bf16 peak: an H100 SXM has 700 W for 989 TFLOP/s."""
 MEM_GB = 64.0
 USABLE_MEM_SHARE = 0.94
 """What is left of the memory after the driver, fragmentation and a reserve."""

@@ -7,7 +7,7 @@ deterministic.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -42,7 +42,26 @@ PRIOR = Constants(
 )
 """What one would guess before looking at any step: see docs/predict.md."""
 
-PRIOR_LOG_SD = np.array([0.15, 0.2, 0.3, 0.15, 0.3, 0.2, 0.3, 0.3, 0.15, 0.3, 0.3, 0.5, 0.5, 0.5, 0.5, 0.5, 0.7])
+PRIOR_LOG_SD = Constants(
+    matmul=0.15,
+    matmul_fp8=0.2,
+    traffic=0.3,
+    expert_matmul=0.15,
+    attention=0.3,
+    plain_attention=0.2,
+    softmax=0.3,
+    memory=0.3,
+    unfused=0.15,
+    inside=0.3,
+    between=0.3,
+    tensor_exposed=0.5,
+    expert_exposed=0.5,
+    layer_ms=0.5,
+    moe_layer_ms=0.5,
+    power=0.5,
+    scale_loss=0.7,
+)
+"""How sure that is: the standard deviation of each one's logarithm."""
 
 START = Deviations(
     overall=(0.03, 0.06, 0.04, 0.03, 0.12, 0.08),
@@ -104,7 +123,7 @@ def formula(rows: RowCases, constants: Constants) -> tuple[np.ndarray, np.ndarra
 
 def fit_constants(measured: Measured, deviations: Deviations = START, *, rounds: int = 3) -> Constants:
     """Return the constants that explain the measurements best."""
-    prior = PRIOR.vector()
+    prior, prior_sd = PRIOR.vector(), np.array(list(asdict(PRIOR_LOG_SD).values()))
     found = prior
     for _ in range(rounds):  # the covariance depends on where time goes, which depends on the constants
         _, blank, evidence = measured.formula(Constants.from_vector(found))
@@ -113,7 +132,7 @@ def fit_constants(measured: Measured, deviations: Deviations = START, *, rounds:
 
         def misfit(vector: np.ndarray, root: np.ndarray = root) -> np.ndarray:
             residual = measured.log_speed - measured.formula(Constants.from_vector(vector))[0]
-            return np.concatenate([solve_triangular(root, residual, lower=True), (vector - prior) / PRIOR_LOG_SD])
+            return np.concatenate([solve_triangular(root, residual, lower=True), (vector - prior) / prior_sd])
 
         found = least_squares(misfit, found).x
     return Constants.from_vector(found)

@@ -10,10 +10,7 @@ import numpy as np
 from everyflop.accounting.dims import Dims, Numbers
 from everyflop.accounting.memory import BF16
 from everyflop.planner.cases import Cases, Constants
-from everyflop.planner.chip import Chip
-
-USUAL_WATTS_PER_TFLOPS = 0.7
-"""An H100 SXM: 700 W for 989 TFLOP/s."""
+from everyflop.planner.chip import WATTS_PER_TFLOPS, Chip
 
 WEIGHT_TRAFFIC = 2.0
 """Bytes moved of a weight over those of an activation: gradients accumulate in fp32, read and written each time."""
@@ -95,5 +92,5 @@ def _product(cases: Cases, c: Constants, rows: Numbers, inner: Numbers, width: N
 
 def sustained_share(chip: Chip, c: Constants) -> np.ndarray:
     """Return the share of the peak that large matmuls hold for hours, not seconds."""
-    power = (np.asarray(chip.watts_per_tflops) / USUAL_WATTS_PER_TFLOPS) ** c.power
+    power = (np.asarray(chip.watts_per_tflops) / WATTS_PER_TFLOPS) ** c.power
     return np.minimum(chip.matmul_share * power, 1.0)  # ample power adds nothing beyond the peak
