@@ -140,3 +140,20 @@ def test_virtual_stages_keep_more_micro_batches_in_flight():
 def test_plain_torch_holds_fourteen_bytes_of_a_logit():
     assert parts_of(Layout(sharding="zero3"))["logits"] == 128 * 1000 * 14
     assert parts_of(Layout())["logits"] == 128 * 1000 * 8
+
+
+def test_tensor_parallelism_inside_experts_divides_them_too():
+    dims = dims_of(preset("mixtral-8x7b"))
+    whole, halved = (parts_of(Layout(tp=2, ep=4, etp=etp, dp=4), dims)["weights"] for etp in (1, 2))
+    experts = 2 * 32 * 8 * 3 * 4096 * 14336 / 4
+
+    assert whole - halved == pytest.approx(experts / 2)
+
+
+def test_the_last_stage_of_a_model_that_begins_densely_holds_experts_alone():
+    # 4 of 8 layers are dense, and logits make the last of 2 stages the fuller one.
+    experts = {"n_experts": 8, "experts_per_token": 2, "expert_width": 32}
+    dims = replace(TINY, n_layers=8, n_dense_layers=4, vocab=1_000_000, **experts)
+    layer = 8 * 3 * 64 * 32 + 64 * 8 + TINY.attention_weights + 2 * 64  # experts, router, attention, norms
+
+    assert parts_of(Layout(pp=2), dims)["weights"] == pytest.approx(2 * (4 * layer + 1_000_000 * 64))

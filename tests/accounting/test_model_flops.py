@@ -49,6 +49,13 @@ def test_a_token_sees_half_of_the_sequence_or_its_window_less_what_the_first_one
     assert dims.causal_keys(50) == 25
 
 
+def test_an_mtp_layer_passes_the_head_once_more():
+    dims = dims_of(MIXTRAL)
+    plain, mtp = (training_flops_per_token(replace(dims, extra_heads=extra), 4096) for extra in (0, 1))
+
+    assert mtp - plain == pytest.approx(6 * 32_000 * 4096)  # vocabulary times width
+
+
 def test_gpt_oss_needs_what_its_vendor_counts():
     # NVIDIA's table prints 33,024 tokens/s and 1,077 TFLOP/s for each GB300 at 4,096 tokens.
     dims = row_dims({**GPT_OSS_120B, "seq_len": "4096"}, load_catalog())

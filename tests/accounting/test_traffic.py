@@ -109,3 +109,11 @@ def test_virtual_stages_send_activations_more_often():
 
     assert plain == 2 * 2 * 4096 * 4096  # activation forward, gradient back
     assert virtual == 3 * plain
+
+
+@pytest.mark.parametrize(("kind", "passes"), [("tensor", 2), ("context", 3), ("expert", 2)])
+def test_recomputing_layers_sends_a_forward_pass_once_more(kind, passes):
+    layout = Layout(tp=2, cp=2, ep=4, dp=2)
+    none, full = (sent(layout.model_copy(update={"recompute": r}))[kind].inside[0] for r in ("none", "full"))
+
+    assert full == pytest.approx(none * (passes + 1) / passes)

@@ -68,8 +68,10 @@ def test_a_speed_with_balanced_experts_promises_less_than_the_same_with_real_rou
 
 
 def test_a_batch_must_divide_into_micro_batches():
-    assert not found(Layout(ep=8, dp=64, micro_batch=3)).fits[0]
-    assert found(Layout(ep=8, dp=64, pp=2, recompute="full")).fits[0]
+    # 256 sequences on 32 replicas: 8 each
+    three, four = (Layout(ep=8, pp=2, dp=32, recompute="full", micro_batch=m) for m in (3, 4))
+
+    assert found(three, four).fits.tolist() == [False, True]
 
 
 @pytest.mark.parametrize("layout", [Layout(tp=64, ep=8), Layout(ep=16, dp=64), Layout(pp=64, ep=8, dp=8)])

@@ -65,3 +65,9 @@ def test_a_line_without_an_id_gets_its_number():
 
 def test_an_empty_table_has_no_predictions():
     assert predict_rows([], load_catalog(), load_predictor()) == []
+
+
+def test_a_model_that_is_too_large_does_not_fit():
+    one_device = dict.fromkeys(("n_devices", "pp", "vpp", "ep", "dp", "global_batch_seqs"), "1")
+
+    assert (predicted()["fits"], predicted(**one_device)["fits"]) == ("yes", "no")

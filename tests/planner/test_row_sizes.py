@@ -27,7 +27,16 @@ def test_a_blank_size_of_a_dense_model_is_the_usual_one_and_noted(blank, usual):
     assert notes == [f"{blank} unknown, {usual:g} assumed"]
 
 
-def test_experts_without_a_width_have_that_of_the_feed_forward_column():
+def test_the_width_of_experts_follows_from_the_parameters_that_a_token_does_not_meet():
+    # DeepSeek-V2: 160 experts of 1,536 in 59 of its 60 layers
+    cells, _ = filled(
+        total_params_b=236.0, active_params_b=21.0, layers=60.0, hidden=5120.0, experts=160.0, topk=6.0, ffn=12_288.0
+    )
+
+    assert cells["expert_ffn"] == pytest.approx(1536, rel=0.02)
+
+
+def test_without_parameters_experts_are_as_wide_as_the_feed_forward_column_says():
     cells, notes = filled(**LLAMA_70B, experts=8.0, topk=2.0)
 
     assert cells["expert_ffn"] == 28_672

@@ -49,6 +49,29 @@ def test_on_an_ideal_chip_matmuls_take_their_flops_over_the_peak():
     assert found["matmul"] == pytest.approx(6 * 32 * dims.attention_weights * 256 * 4096 / 8 / 0.8e15, rel=1e-3)
 
 
+def test_memory_traffic_slows_narrow_matmuls_down():
+    # Experts get 4096 x 2 / 8 = 1024 tokens; gate, up and down are 14,336 wide, the model 4096. Ridge: 1e15 / 3e12.
+    found = times(Layout(), constants=replace(IDEAL, traffic=0.5))["experts"]
+    ideal = times(Layout(), constants=IDEAL)["experts"]
+
+    assert found / ideal == pytest.approx(1 + 0.5 * 1000 / 3 * (2 / 1024 + 1 / 14_336 + 1 / 4096))
+
+
+def test_gradients_hide_behind_the_last_micro_batch_and_zero3_behind_all():
+    slow = replace(CHIP, inside_bytes_per_s=1e9)
+    exposed = {name: times(Layout(dp=8, sharding=name), chip=slow)["data parallel"] for name in ("zero1", "zero3")}
+    sent = {
+        name: times(Layout(dp=8, sharding=name), chip=slow, overlaps=0)["data parallel"] for name in ("zero1", "zero3")
+    }
+    cover = sum(
+        part for name, part in times(Layout(dp=8), chip=slow).items() if name not in ("data parallel", "optimizer")
+    )
+
+    # The smooth maximum of both, less what is hidden behind: (a^3 + b^3)^(1/3) - b
+    assert exposed["zero1"] == pytest.approx((sent["zero1"] ** 3 + (cover / 32) ** 3) ** (1 / 3) - cover / 32)
+    assert exposed["zero3"] == pytest.approx((sent["zero3"] ** 3 + cover**3) ** (1 / 3) - cover)
+
+
 def test_recomputing_layers_costs_a_third_more_matmul():
     none, full = (times(Layout(recompute=policy))["matmul"] for policy in ("none", "full"))
 

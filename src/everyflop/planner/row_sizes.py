@@ -44,8 +44,16 @@ def _usual(cells: Cells) -> dict[str, float]:
     usual = {"heads": heads, "kv_heads": heads, "vocab": float(VOCAB)}
     if not experts:
         return usual | {"ffn": FFN_OVER_HIDDEN * hidden}
-    width = cells["ffn"] or EXPERT_OVER_HIDDEN * hidden  # some tables print the experts' width there
-    return usual | {"topk": min(experts, EXPERTS_PER_TOKEN), "expert_ffn": width}
+    chosen = cells["topk"] or min(experts, EXPERTS_PER_TOKEN)
+    return usual | {"topk": chosen, "expert_ffn": _expert_width(cells, idle_experts=experts - chosen)}
+
+
+def _expert_width(cells: Cells, *, idle_experts: float) -> float:
+    """Return the width that makes the experts which a token does not meet as large as the printed counts say."""
+    total, active, hidden = cells["total_params_b"] or 0.0, cells["active_params_b"] or 0.0, cells["hidden"] or 1.0
+    if total > active > 0 and idle_experts > 0:
+        return float(round((total - active) * GIGA / (3 * hidden * (cells["layers"] or 1.0) * idle_experts)))
+    return cells["ffn"] or EXPERT_OVER_HIDDEN * hidden  # some tables print the experts' width there
 
 
 def _usual_shape(cells: Cells) -> dict[str, float | None]:
