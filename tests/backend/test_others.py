@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from everyflop.backend import others
-from everyflop.backend.others import ProcessorUse, others_share, processor_use
+from everyflop.backend.others import ProcessorUse, is_disturbed, others_share, processor_use
 
 STAT = """cpu  1000 0 500 9000 100 0 0 0 0 0
 cpu0 600 10 200 4000 50 5 5 80 40 3
@@ -54,6 +54,11 @@ def test_others_have_what_is_used_and_not_ones_own(monkeypatch, everybody_s, own
 
 def test_no_time_has_no_share():
     assert others_share(ProcessorUse(5.0, 1.0, 1.0), ProcessorUse(5.0, 1.0, 1.0)) is None
+
+
+@pytest.mark.parametrize(("share", "disturbed"), [(None, False), (0.0, False), (0.09, False), (0.1, True), (1.0, True)])
+def test_a_tenth_of_the_processor_disturbs(share, disturbed):
+    assert is_disturbed(share) == disturbed
 
 
 @pytest.mark.skipif(not others.STAT.exists(), reason="only Linux tells")

@@ -7,7 +7,7 @@ from everyflop.backend.device import Device
 from everyflop.base.errors import UsageError
 from everyflop.spec.device import DeviceSpec
 from everyflop.train import calibration as module
-from everyflop.train.calibration import calibration, is_disturbed, uncatalogued
+from everyflop.train.calibration import calibration, uncatalogued
 from everyflop.train.matmuls import MatmulRate
 from everyflop.train.measure import Measured
 from everyflop.train.step_speed import StepSpeed
@@ -95,7 +95,6 @@ def test_a_measurement_beside_busy_neighbours_says_so(measured, fast_device, sha
     (entry,) = calibration(replace(measured, others_share=share), fast_device, known=HOST).devices
 
     assert ("while others used" in entry.source) == said
-    assert is_disturbed(share) == said
 
 
 def test_without_a_run_there_is_no_training_speed(measured, fast_device):

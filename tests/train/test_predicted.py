@@ -3,7 +3,7 @@ import json
 import pytest
 
 from everyflop.train.plan import open_plan
-from everyflop.train.predicted import compare, comparison_rows, plan_line
+from everyflop.train.predicted import compare, comparison_rows, doubt, plan_line
 
 
 @pytest.fixture
@@ -72,6 +72,13 @@ def test_rows_without_figures_say_so(planned):
     speed, _ = comparison_rows(compare(planned(), [], cost=0.01))
 
     assert speed[2:] == ("none", "no")
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(None, ""), (0.02, ""), (0.48, "others used 48 % of the processor meanwhile")]
+)
+def test_a_comparison_beside_busy_neighbours_is_doubtful(planned, share, text):
+    assert doubt(compare(planned(), lines(3000.0), cost=0.01, others_share=share)) == text
 
 
 def test_the_line_before_the_run_tells_prediction_and_settings_and_that_the_price_is_an_example(planned):

@@ -60,11 +60,13 @@ def test_the_report_shows_results_and_says_that_the_price_is_an_example():
 def test_the_report_of_a_planned_run_holds_it_against_the_plan():
     speed = {"predicted": {"p10": 100.0, "p50": 200.0, "p90": 400.0}, "measured": 300.0, "ratio": 1.5}
     cost = {"predicted": {"p10": 1.0, "p50": 2.0, "p90": 4.0}, "measured": 1.0, "ratio": 0.5}
-    page = report_page({**FACTS, "plan": {"currency": "CNY", "tokens_per_s": speed, "cost": cost}}, b"")
+    plan = {"currency": "CNY", "tokens_per_s": speed, "cost": cost, "others_share": 0.0}
+    page = report_page({**FACTS, "plan": plan}, b"")
 
     assert "predicted 200 tokens/s (100 to 400); measured 300 tokens/s, 1.50 times that" in page
     assert "predicted 2.00 CNY (1.00 CNY to 4.00 CNY); measured 1.00 CNY, 0.50 times that" in page
     assert "predicted" not in report_page(FACTS, b"")
+    assert "others used 48 %" in report_page({**FACTS, "plan": {**plan, "others_share": 0.48}}, b"")
 
 
 def test_generated_text_cannot_become_part_of_the_page():

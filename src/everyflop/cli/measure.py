@@ -122,9 +122,9 @@ def _matmul_table(measured: "Measured", title: str) -> "Table":
 
 
 def _lines(measured: "Measured", known: "DeviceSpec") -> list[str]:
+    from everyflop.backend.others import is_disturbed
     from everyflop.base.units import GIGA, percent, short_count
     from everyflop.catalog.load import load_catalog
-    from everyflop.train.calibration import is_disturbed
 
     lines = [f"memory    {measured.memory_bytes_per_s / GIGA:.3g} GB/s, read and written"]
     if step := measured.step:

@@ -107,9 +107,10 @@ def _print(run: "RunSpec", summary: dict[str, Any]) -> None:
 def _against_plan(plan: dict[str, Any]) -> "Table":
     from rich.table import Table
 
-    from everyflop.train.predicted import comparison_rows
+    from everyflop.train.predicted import comparison_rows, doubt
 
-    table = Table("", "predicted (P10 to P90)", "measured", "ratio", title=f"Against the plan: {plan['choice']}")
+    title = f"Against the plan: {plan['choice']}"
+    table = Table("", "predicted (P10 to P90)", "measured", "ratio", title=title, caption=doubt(plan) or None)
     for row in comparison_rows(plan):
         table.add_row(*row)
     return table

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from everyflop.backend.device import Device
 from everyflop.backend.memory import total_bytes
+from everyflop.backend.others import is_disturbed
 from everyflop.base.errors import UsageError
 from everyflop.base.units import GIB, GIGA, TERA, percent
 from everyflop.spec.device import DeviceSpec
@@ -18,9 +19,6 @@ from everyflop.spec.measured import MeasuredSpeed
 from everyflop.spec.measured_file import Measurements
 from everyflop.train.measure import Measured
 from everyflop.train.step_speed import StepSpeed
-
-DISTURBING_SHARE = 0.1
-"""Of the processor. Beside one busy process on two cores, steps took from 0.14 s to 11 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +46,6 @@ def provenance(device: Device, others_share: float | None) -> Provenance:
     if is_disturbed(others_share):
         parts.append(f"while others used {percent(others_share or 0)} of the processor")
     return Provenance(today, ", ".join(parts))
-
-
-def is_disturbed(others_share: float | None) -> bool:
-    """Whether others used so much of the processor that speeds are too low."""
-    return others_share is not None and others_share >= DISTURBING_SHARE
 
 
 def device_entry(measured: Measured, device: Device, *, known: DeviceSpec, by: Provenance) -> DeviceSpec:

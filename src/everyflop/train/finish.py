@@ -20,8 +20,11 @@ from everyflop.train.summary import write_summary
 SAMPLE_PROMPT_TOKENS, SAMPLE_TOKENS = 32, 160
 
 
-def finish(loop: Loop, device: Device, planned: Planned | None) -> dict[str, Any]:
-    """Validate a trained model on everything held out, write the run's summary and its pictures, return the summary."""
+def finish(loop: Loop, device: Device, planned: Planned | None, *, others_share: float | None) -> dict[str, Any]:
+    """Validate a trained model on everything held out, write the run's summary and its pictures, return the summary.
+
+    others_share is what other processes used of the processor while it trained.
+    """
     session, prepared, run_dir = loop.session, loop.prepared, loop.run_dir
     settled, run, done = session.settled, session.settled.run, session.progress
     results = validate_all(session, prepared, progress)
@@ -54,7 +57,7 @@ def finish(loop: Loop, device: Device, planned: Planned | None) -> dict[str, Any
         "sample": _sample(session, prepared),
     }
     if planned is not None:
-        facts["plan"] = compare(planned, read_lines(run_dir.metrics), cost=cost)
+        facts["plan"] = compare(planned, read_lines(run_dir.metrics), cost=cost, others_share=others_share)
     return write_summary(run_dir, facts)
 
 

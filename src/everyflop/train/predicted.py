@@ -3,7 +3,8 @@
 import statistics
 from typing import Any
 
-from everyflop.base.units import money, short_count
+from everyflop.backend.others import is_disturbed
+from everyflop.base.units import money, percent, short_count
 from everyflop.train.plan import Planned
 
 Figure = dict[str, Any]
@@ -37,15 +38,18 @@ def plan_facts(planned: Planned) -> dict[str, Any]:
     }
 
 
-def compare(planned: Planned, metrics: list[dict[str, Any]], *, cost: float | None) -> dict[str, Any]:
+def compare(
+    planned: Planned, metrics: list[dict[str, Any]], *, cost: float | None, others_share: float | None = None
+) -> dict[str, Any]:
     """Return the plan's facts with what was measured beside them.
 
     The measured speed is the median over the run's steps, as a plan means it: without validation and checkpoints. The
-    measured cost is that of all the time the device was held.
+    measured cost is that of all the time the device was held. Both say little where others used the processor too.
     """
     facts = plan_facts(planned)
     speed = statistics.median(line["tokens_per_s"] for line in metrics) if metrics else None
-    return {**facts, "tokens_per_s": _measured(facts["tokens_per_s"], speed), "cost": _measured(facts["cost"], cost)}
+    figures = {"tokens_per_s": _measured(facts["tokens_per_s"], speed), "cost": _measured(facts["cost"], cost)}
+    return {**facts, **figures, "others_share": others_share}
 
 
 def _measured(figure: Figure, measured: float | None) -> Figure:
@@ -66,6 +70,12 @@ def comparison_rows(plan: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         ("speed", _speeds(speed["predicted"]), measured[0], ratios[0]),
         ("cost", _costs(cost["predicted"], plan["currency"]), measured[1], ratios[1]),
     ]
+
+
+def doubt(plan: dict[str, Any]) -> str:
+    """Return why a comparison says little; empty where nothing speaks against it."""
+    share = plan["others_share"]
+    return f"others used {percent(share)} of the processor meanwhile" if is_disturbed(share) else ""
 
 
 def _speeds(predicted: dict[str, float]) -> str:

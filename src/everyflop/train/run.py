@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from everyflop.backend.device import Device, detect
+from everyflop.backend.others import others_share, processor_use
 from everyflop.base.files import write_atomic, write_json
 from everyflop.base.progress import progress
 from everyflop.data.prepare import prepare
@@ -65,9 +66,10 @@ def train(
             write_atomic(run_dir.plan, planned.content)
             telemetry.event("plan", **plan_facts(planned))
         loop = _loop(session, prepared, run_dir, telemetry, measured, out)
+        began = processor_use() if device.type == "cpu" else None
         try:
             loop.run()
-            return finish(loop, device, planned)
+            return finish(loop, device, planned, others_share=others_share(began, processor_use()))
         finally:
             telemetry.close()
 

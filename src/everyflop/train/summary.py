@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from everyflop.base.files import read_lines, write_atomic, write_json
-from everyflop.train.predicted import comparison_rows
+from everyflop.train.predicted import comparison_rows, doubt
 from everyflop.train.run_dir import RunDir
 
 SCHEMA = 1
@@ -73,8 +73,12 @@ def _rows(summary: dict[str, Any]) -> list[tuple[str, str]]:
     plain = ("parameters", "active_parameters", "steps", "tokens", "seconds", "tokens_per_s", "device", "precision")
     values = {key: summary[key] for key in plain}
     texts = [(key, f"{value:,.6g}" if isinstance(value, float) else str(value)) for key, value in values.items()]
-    against_plan = [
-        (f"{what}, by the plan", f"predicted {predicted}; measured {measured}, {ratio} times that")
-        for what, predicted, measured, ratio in (comparison_rows(summary["plan"]) if "plan" in summary else [])
+    return [*rows, ("cost", cost), *(_against_plan(summary["plan"]) if "plan" in summary else []), *texts]
+
+
+def _against_plan(plan: dict[str, Any]) -> list[tuple[str, str]]:
+    but = f" ({doubt(plan)})" if doubt(plan) else ""
+    return [
+        (f"{what}, by the plan", f"predicted {predicted}; measured {measured}, {ratio} times that{but}")
+        for what, predicted, measured, ratio in comparison_rows(plan)
     ]
-    return [*rows, ("cost", cost), *against_plan, *texts]
