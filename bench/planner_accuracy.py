@@ -3,14 +3,14 @@
     python bench/planner_accuracy.py TABLE.csv [--details OUT.csv]
 
 prints one JSON line. Every figure is of |log(predicted / measured)| on all quality-A rows that print a speed or a step
-time; rows that print only MFU or TFLOP/s are converted to their source's convention and reported apart. Everything is
-fitted again for each way of holding out:
+time; rows that print only MFU or TFLOP/s are converted to their source's convention and reported apart. Constants and
+deviations are fitted again for each way of holding out, to the rows that are left:
 
-    known         one row at a time: others of its chip and of its software are among those fitted to
+    known         a tenth of the rows at a time, drawn once; four other draws stand beside it
     new source    one source at a time, on chips that other sources measured
     new chip      one chip at a time
-    calibrated    the same with one of the chip's rows given back, every one of up to eight in turn
-    asked for     the same with the row given back that the planner would ask for: the one whose measurement narrows the
+    calibrated    the same with one of the chip's rows told as a user's measurement, every one of up to eight in turn
+    asked for     the same with the row told that the planner would ask for: the one whose measurement narrows the
                   intervals of the chip's other rows most, chosen without any measured speed
 
 Beside it stands a constant-MFU guess that is fitted the same way (median MFU of chip and type, of the type where the
@@ -34,14 +34,15 @@ from fit_planner import fit, groupings, measured_of, usable
 from everyflop.accounting.memory import memory
 from everyflop.accounting.model_flops import training_flops_per_token
 from everyflop.catalog.load import load_catalog
-from everyflop.planner.calibration import Deviations
+from everyflop.planner.calibration import Calibration, Evidence
 from everyflop.planner.cases import Constants
-from everyflop.planner.fitting import calibrate, fit_constants
+from everyflop.planner.fitting import calibrate
 from everyflop.planner.predict import Z80
 from everyflop.planner.row_cases import row_cases
 from everyflop.planner.row_file import Row, read_rows
 
 MOST_CALIBRATIONS = 8
+DRAWS = 5
 SPLITS = ("known", "new source", "new chip")
 
 
@@ -58,17 +59,18 @@ class Errors:
     """Of the constant-MFU guess."""
 
 
-def held_out(rows: list[Row], train: np.ndarray, test: np.ndarray, deviations: Deviations) -> Errors:
-    """Fit to the rows at `train` and predict those at `test`."""
-    known = measured_of([rows[i] for i in train])
-    return predict(rows, train, test, fit_constants(known, deviations), deviations)
+def held_out(rows: list[Row], train: np.ndarray, test: np.ndarray) -> Errors:
+    """Fit constants and deviations to the rows at `train`, and predict those at `test`."""
+    known = [rows[i] for i in train]
+    constants, deviations = fit(known)
+    return errors_of(rows, train, test, constants, calibrate(measured_of(known), constants, deviations))
 
 
-def predict(rows: list[Row], train: np.ndarray, test: np.ndarray, c: Constants, deviations: Deviations) -> Errors:
-    """Predict the rows at `test` with constants c, calibrated by the rows at `train`."""
-    known, asked = (measured_of([rows[i] for i in index]) for index in (train, test))
+def errors_of(rows: list[Row], train: np.ndarray, test: np.ndarray, c: Constants, known: Calibration) -> Errors:
+    """Predict the rows at `test`; those at `train` are for the constant-MFU guess."""
+    asked = measured_of([rows[i] for i in test])
     log_formula, variance, evidence = asked.formula(c)
-    correction, log_sd = calibrate(known, c, deviations).correct(evidence)
+    correction, log_sd = known.correct(evidence)
     guess = np.log([constant_mfu(rows, train, i) / mfu_of(rows[i]) for i in test])
     error = log_formula - asked.log_speed
     return Errors(np.asarray(test), error + correction, np.sqrt(log_sd**2 + variance), error, guess)
@@ -92,11 +94,13 @@ def constant_mfu(rows: list[Row], train: np.ndarray, asked: int) -> float:
 
 
 def splits(rows: list[Row]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yield a name, the rows to fit to and the rows to predict; all but `calibrated`, which shares a fit."""
+    """Yield a name, the rows to fit to and the rows to predict; all but those that tell one row of a chip."""
     every = np.arange(len(rows))
     _, source, chip = groupings(rows)
-    for one in every:
-        yield "known", every[every != one], every[[one]]
+    for draw in range(DRAWS):
+        tenth = np.random.default_rng(draw).permutation(len(rows)) % 10
+        for part in range(10):
+            yield "known" if draw == 0 else f"known, draw {draw}", every[tenth != part], every[tenth == part]
     for one in np.unique(source):
         train = every[source != one]
         known = np.isin(chip, chip[train])
@@ -105,33 +109,33 @@ def splits(rows: list[Row]) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         yield "new chip", every[chip != one], every[chip == one]
 
 
-def calibrated(rows: list[Row], judged: np.ndarray, deviations: Deviations) -> Iterator[Errors]:
-    """Yield predictions of each chip's other rows after one of its rows is known."""
-    every, chip = np.arange(len(rows)), groupings(rows)[2]
-    for one in np.unique(chip):
-        others, own = every[chip != one], every[(chip == one) & judged]
-        constants = fit_constants(measured_of([rows[i] for i in others]), deviations)
-        for given in own[:: max(1, -(-len(own) // MOST_CALIBRATIONS))]:
-            rest = own[own != given]
-            if len(rest):
-                yield predict(rows, np.append(others, given), rest, constants, deviations)
-
-
-def asked_for(rows: list[Row], judged: np.ndarray, deviations: Deviations) -> Iterator[Errors]:
-    """Yield predictions of each chip's other rows after the one that narrows their intervals most is known."""
+def told(rows: list[Row], judged: np.ndarray) -> Iterator[tuple[str, Errors]]:
+    """Yield predictions of a new chip's other rows after one of its rows is told as a user's measurement."""
     every, chip = np.arange(len(rows)), groupings(rows)[2]
     for one in np.unique(chip):
         others, own = every[chip != one], every[(chip == one) & judged]
         if len(own) < 2:
             continue
-        known = measured_of([rows[i] for i in others])
-        constants = fit_constants(known, deviations)
-        _, _, evidence = measured_of([rows[i] for i in own]).formula(constants)
-        shared = calibrate(known, constants, deviations).joint(evidence)
-        alone = np.diag(shared) + deviations.noise_of(evidence.tags) ** 2
-        explained = (shared**2 / alone).sum(axis=0) - np.diag(shared) ** 2 / alone  # of the others, by each row
-        given = own[int(np.argmax(explained))]
-        yield predict(rows, np.append(others, given), own[own != given], constants, deviations)
+        known = [rows[i] for i in others]
+        constants, deviations = fit(known)
+        before = calibrate(measured_of(known), constants, deviations)
+        asked = measured_of([rows[i] for i in own])
+        log_formula, _, evidence = asked.formula(constants)
+        for name, given in _given(before, evidence):
+            at = np.array([given])
+            after = before.also(evidence.take(at), (asked.log_speed - log_formula)[at])
+            yield name, errors_of(rows, np.append(others, own[given]), np.delete(own, given), constants, after)
+
+
+def _given(known: Calibration, evidence: Evidence) -> Iterator[tuple[str, int]]:
+    """Yield which of a chip's rows are told: up to MOST_CALIBRATIONS in turn, and the one that explains most."""
+    n = len(evidence.shares)
+    for i in range(0, n, max(1, -(-n // MOST_CALIBRATIONS))):
+        yield "calibrated", i
+    shared = known.joint(evidence)
+    alone = np.diag(shared) + known.deviations.noise_of(evidence.tags) ** 2
+    explained = (shared**2 / alone).sum(axis=0) - np.diag(shared) ** 2 / alone  # of the others, by each row
+    yield "asked for", int(np.argmax(explained))
 
 
 def together(parts: list[Errors]) -> Errors:
@@ -193,8 +197,8 @@ def memory_errors(rows: list[Row]) -> np.ndarray:
 def regrets(rows: list[Row], errors: Errors) -> dict[str, float | int]:
     """Return the mean regret of picking the best predicted layout, over groups that differ only in layout.
 
-    The predictions are those of the `new source` split: of each group nothing was known. Regret is the share of the
-    best measured speed that the pick loses; beside it a random pick's, and that of the largest micro-batch.
+    Regret is the share of the best measured speed that the pick loses; beside
+    it a random pick's, and that of the largest micro-batch.
     """
     predicted = {
         int(i): np.log(float(rows[i]["tokens_per_s_per_device"])) + e
@@ -232,21 +236,21 @@ def _round(value: float) -> float:
     return float(f"{value:.3g}")
 
 
-def held_out_everywhere(rows: list[Row], judged: np.ndarray, deviations: Deviations) -> dict[str, Errors]:
+def held_out_everywhere(rows: list[Row], judged: np.ndarray) -> dict[str, Errors]:
     """Return the predictions of each way of holding out."""
     parts: dict[str, list[Errors]] = {}
     for name, train, test in splits(rows):
         if len(test):
-            parts.setdefault(name, []).append(held_out(rows, train, test, deviations))
-    parts["calibrated"] = list(calibrated(rows, judged, deviations))
-    parts["asked for"] = list(asked_for(rows, judged, deviations))
+            parts.setdefault(name, []).append(held_out(rows, train, test))
+    for name, errors in told(rows, judged):
+        parts.setdefault(name, []).append(errors)
     return {name: together(errors) for name, errors in parts.items()}
 
 
-def control(rows: list[Row], deviations: Deviations) -> Errors:
-    """Return predictions of every eighth row after the speeds of all were shuffled."""
-    every, dealt = np.arange(len(rows)), shuffled(rows)
-    return together([held_out(dealt, every[every != i], every[[i]], deviations) for i in every[::8]])
+def control(rows: list[Row]) -> Errors:
+    """Return predictions by tenths after the speeds of all rows were shuffled within their chips."""
+    dealt = shuffled(rows)
+    return together([held_out(dealt, train, test) for name, train, test in splits(rows) if name == "known"])
 
 
 def main() -> int:
@@ -255,8 +259,7 @@ def main() -> int:
     rows = usable(everything)
     printed = np.array([row["quality"] == "A" and bool(row["derived_tps_per_device"]) for row in rows])
     moe = np.array([row["kind"] == "moe" for row in rows])
-    _, deviations = fit(rows)
-    found = held_out_everywhere(rows, printed, deviations)
+    found = held_out_everywhere(rows, printed)
     mem = memory_errors([r for r in everything if r["quality"] == "A" and r["peak_mem_gb"]])
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     line = {
@@ -268,7 +271,7 @@ def main() -> int:
         "moe": {name: figures(errors, rows, printed & moe) for name, errors in found.items()},
         "mfu_only": {name: figures(errors, rows, ~printed) for name, errors in found.items()},
         "pooled_coverage_80": _round(pooled_coverage(found, printed)),
-        "control_shuffled": figures(control(rows, deviations), rows, printed),
+        "control_shuffled": figures(control(rows), rows, printed),
         "memory": {"n": len(mem), "median": _round(np.median(mem)), "p90": _round(np.quantile(mem, 0.9))},
         "choice": regrets(rows, found["known"]),
         "choice_new_source": regrets(rows, found["new source"]),
