@@ -79,12 +79,20 @@ def test_what_the_user_measured_says_little_of_other_chips():
     assert abs(after - before) < 0.02
 
 
-def test_the_order_of_measurements_does_not_matter():
+def test_the_order_of_a_users_measurements_does_not_matter():
     a, b = case("cpu", "x86"), case("cpu", "x86", size=1.0)
-    one_way = learnt(0.1).also(a, np.array([-1.2])).also(b, np.array([-1.1]))
-    other_way = learnt(0.1).also(b, np.array([-1.1])).also(a, np.array([-1.2]))
+    one_way = learnt(0.1).also(Evidence.stack_up([a, b]), np.array([-1.2, -1.1]))
+    other_way = learnt(0.1).also(Evidence.stack_up([b, a]), np.array([-1.1, -1.2]))
 
     assert one_way.correct(case(size=0.5))[0] == pytest.approx(other_way.correct(case(size=0.5))[0])
+
+
+def test_a_dense_measurement_where_it_was_expected_counts_like_a_published_one():
+    told = learnt(0.1).also(case("h800", size=1.0), np.array([0.15]))
+    published = Calibration.fit(DEVIATIONS, Evidence.stack_up([case(), case("h800", size=1.0)]), np.array([0.1, 0.15]))
+
+    assert told.offsets == {}
+    assert told.correct(case(size=0.5))[0] == pytest.approx(published.correct(case(size=0.5))[0])
 
 
 def test_one_wild_measurement_does_not_outweigh_many():

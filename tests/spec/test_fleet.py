@@ -80,11 +80,6 @@ def test_prices_that_cannot_be_compared_are_refused(pools: list[dict[str, Any]],
         fleet(*pools, money=money)
 
 
-def test_one_example_price_makes_a_fleet_an_example():
-    assert not fleet(pool("a"), pool("b")).has_example_prices
-    assert fleet(pool("a"), pool("b", example=True)).has_example_prices
-
-
 # --- links ---
 
 

@@ -50,12 +50,12 @@ def known(measured: Iterable[Path]) -> "tuple[Catalog, Predictor]":
     from everyflop.planner.predictor import load_predictor
     from everyflop.spec.measured_file import read_measured
 
-    catalog, predictor = load_catalog(), load_predictor()
+    catalog, speeds = load_catalog(), []
     for file in measured:
         found = read_measured(file, catalog=catalog)
         catalog = catalog.with_devices(found.devices)
-        predictor = predictor.with_measured(found.measured, catalog)
-    return catalog, predictor
+        speeds += found.measured
+    return catalog, load_predictor().with_measured(speeds, catalog)
 
 
 def _table(rows: Sequence[Mapping[str, str]], predictions: Sequence[Mapping[str, str]]) -> "Table":

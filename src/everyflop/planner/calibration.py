@@ -6,17 +6,16 @@ So a measurement of a chip corrects its other predictions, most where their time
 chip that nobody measured gets a wider interval. Nothing here knows where a row was published.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
 OUTLIER_SDS, ROBUST_ROUNDS = 2.0, 3
 """A measurement farther than this from what all others say of it is trusted less, until it no longer is."""
 
-OWN_CHIP_SD = 1.0
-"""How far a chip that the user measured may be off as a whole: what is measured there is believed, however far it lies
-from published chips, and says little of those."""
+OFFSET_SDS = 3.0
+"""A user's measurement farther than this from what was expected says that its chip as a whole is another."""
 
 LEVELS = ("everything", "architecture", "chip", "stack", "software", "architecture and software")
 
@@ -125,8 +124,9 @@ class Calibration:
     """Standard deviation of each measurement."""
     inverse: np.ndarray
     """Of the measurements' covariance."""
-    own_chips: tuple[str, ...] = ()
-    """Chips that the user measured."""
+    offsets: Mapping[str, float] = field(default_factory=dict)
+    """Chip -> standard deviation of what it may be off by as a whole, beyond the deviations: of chips that a user
+    measured far from where they were expected."""
 
     @classmethod
     def fit(
@@ -144,24 +144,35 @@ class Calibration:
         return cls(deviations, measured, residual, np.sqrt(variance), inverse)
 
     def also(self, measured: Evidence, residual: np.ndarray) -> "Calibration":
-        """Return a calibration that knows a user's measurements too, and believes them."""
+        """Return a calibration that knows a user's measurements too.
+
+        Their noise is that of a repeat. A measurement beyond OFFSET_SDS of what was expected is believed all the same:
+        its chip as a whole may be off by that much, and says little of others then.
+        """
         everything = Evidence.stack_up([self.measured, measured])
         variance = np.concatenate([self.noise, np.full(len(residual), self.deviations.noise)]) ** 2
-        own = tuple(sorted({*self.own_chips, *measured.tags.chip.tolist()}))
-        known = Calibration(
-            self.deviations,
-            everything,
-            np.concatenate([self.residual, residual]),
-            np.sqrt(variance),
-            np.zeros((0, 0)),
-            own,
-        )
+        offsets = {**self.offsets, **self._surprises(measured, residual)}
+        residuals = np.concatenate([self.residual, residual])
+        known = replace(self, measured=everything, residual=residuals, noise=np.sqrt(variance), offsets=offsets)
         return replace(known, inverse=np.linalg.inv(known.covariance(everything, everything) + np.diag(variance)))
 
+    def _surprises(self, measured: Evidence, residual: np.ndarray) -> dict[str, float]:
+        mean, sd = self.correct(measured)
+        far = np.abs(residual - mean)
+        chips = measured.tags.chip
+        return {
+            str(chip): float(far[chips == chip].max())
+            for chip in np.unique(chips)
+            if (far > OFFSET_SDS * sd)[chips == chip].any()
+        }
+
     def covariance(self, a: Evidence, b: Evidence) -> np.ndarray:
-        """Return the prior covariance (A, B), with what the user's own chips may be off by."""
-        own = (a.tags.chip[:, None] == b.tags.chip) & np.isin(a.tags.chip, self.own_chips)[:, None]
-        return covariance(a, b, self.deviations) + OWN_CHIP_SD**2 * own
+        """Return the prior covariance (A, B), with what single chips may be off by."""
+        same_chip = a.tags.chip[:, None] == b.tags.chip
+        return covariance(a, b, self.deviations) + self._offset_variance(a)[:, None] * same_chip
+
+    def _offset_variance(self, cases: Evidence) -> np.ndarray:
+        return np.array([self.offsets.get(str(chip), 0.0) ** 2 for chip in cases.tags.chip])
 
     def correct(self, cases: Evidence) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation of log(actual / formula) of each case."""
@@ -183,5 +194,5 @@ class Calibration:
     def _own_variance(self, cases: Evidence) -> np.ndarray:
         d = self.deviations
         overall = sum(value**2 for value in d.overall) + d.alike**2
-        own = OWN_CHIP_SD**2 * np.isin(cases.tags.chip, self.own_chips)
-        return overall + own + sum(value**2 for value in d.component) * (cases.shares**2).sum(1)
+        components = sum(value**2 for value in d.component) * (cases.shares**2).sum(1)
+        return overall + components + self._offset_variance(cases)

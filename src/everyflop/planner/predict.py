@@ -21,7 +21,7 @@ Z80 = 1.2816
 """Standard deviations from the middle of a normal distribution to the ends of its central 80 %."""
 
 NEAR_LOG_SD = 0.08
-"""A prediction this sure, on a chip that was measured, counts as measured: two runs of one setting differ as much."""
+"""A prediction this sure, on a chip that was measured, counts as measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,6 @@ class Prediction:
     """Of str: measured, fitted or prior."""
     evidence: Evidence
     """What the calibration knows of each layout; see Calibration.joint for errors that predictions share."""
-
-    @property
-    def mem_total_gib(self) -> np.ndarray:
-        """Sum over the components."""
-        return np.sum(list(self.mem_gib.values()), axis=0)
 
 
 def predict(

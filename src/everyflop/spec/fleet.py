@@ -56,11 +56,6 @@ class Fleet(Spec):
         """Return what connects two pools, or one with itself; None where the file says nothing."""
         return next((link for link in self.links if set(link.between) == {pool, other}), None)
 
-    @property
-    def has_example_prices(self) -> bool:
-        """Whether any price is an example."""
-        return any(pool.example for pool in self.pools)
-
     def in_currency(self, currency: str) -> Self:
         """Return the same fleet with another currency for plans. Raises UsageError where its rate is missing."""
         old, rate = self.currency, self._rate(currency)
