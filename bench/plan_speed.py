@@ -1,4 +1,4 @@
-"""Time a full plan for Ling-1T over growing fleets: pools of 5,000 devices each, and 20 pools of growing size.
+"""Time a full plan for Ling-1T over growing fleets, pools of 5,000 devices and 20 pools that grow, and `predict`.
 
 Prints one JSON line. A plan has everything that `everyflop plan` shows: all pools alone, mixes of up to four islands,
 the front, what-ifs and measurements. Every pool offers a range of devices, which is the harder case, and is linked to
@@ -11,12 +11,17 @@ import platform
 import statistics
 import subprocess
 import time
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 
+from everyflop.accounting.dims import dims_of
+from everyflop.accounting.layouts import Layouts
 from everyflop.catalog.load import load_catalog
 from everyflop.planner.plan import plan
+from everyflop.planner.predict import Hardware, predict
 from everyflop.spec.fleet import Fleet
+from everyflop.spec.layout import Layout
+from everyflop.spec.presets import preset
 
 DEVICES = (
     *("h100-sxm", "h800", "h200", "b200", "a100-80g", "h20", "mi300x", "ascend-910b2", "l40s", "mi325x"),
@@ -65,6 +70,22 @@ def seconds(pools: int, devices: int) -> list[float]:
     return times
 
 
+def layouts_per_s() -> list[float]:
+    """Return how many unlike layouts of Ling-1T `predict` answers for in a second of processor time, at once."""
+    names = ("tp", "pp", "ep", "dp", "recompute", "micro_batch")
+    degrees = product(
+        (1, 2, 4, 8), (1, 2, 4, 8, 16), (8, 16), (16, 32, 64), ("none", "selective", "full"), range(1, 31)
+    )
+    layouts = Layouts.of([Layout(**dict(zip(names, values, strict=True))) for values in degrees])
+    hardware = Hardware(load_catalog().find("h100-sxm"), 8, 400.0)
+    rates = []
+    for _ in range(REPEATS):
+        started = time.process_time()
+        predict(dims_of(preset("ling-1t")), hardware, layouts, seq_len=4096, batch_seqs=18_144)
+        rates.append(round(len(layouts) / (time.process_time() - started)))
+    return rates
+
+
 def main() -> None:
     plan(fleet(1, 512), model="ling-lite", tokens=10**12)  # reads the catalogue and the measurements
     by_pools = {pools: seconds(pools, 5_000) for pools in POOLS}
@@ -79,6 +100,7 @@ def main() -> None:
         "cores_used": os.environ.get("OMP_NUM_THREADS", "all"),
         "seconds_by_pools_of_5000": by_pools,
         "seconds_by_devices_in_each_of_20_pools": by_devices,
+        "predicted_layouts_per_s": layouts_per_s(),
         "median_for_20_pools_of_5000": statistics.median(by_pools[20]),
     }
     print(json.dumps(line))
