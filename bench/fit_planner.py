@@ -2,7 +2,9 @@
 
     python bench/fit_planner.py TABLE.csv
 
-writes src/everyflop/catalog/efficiency.toml and measurements.csv. Deterministic: the same table gives the same bytes.
+writes src/everyflop/catalog/efficiency.toml and measurements.csv. The same table gives the same bytes
+with the same linear algebra library on the same number of threads; others move the fifth digit (OMP_NUM_THREADS=1 made
+the files in the tree).
 Takes about half a minute.
 """
 
