@@ -22,12 +22,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from published_speeds import CONVERTED_DOUBT, QUALITY_DOUBT, converted_speed, printed_speed
 
 from everyflop.catalog.load import load_catalog
-from everyflop.planner.calibration import LEVELS, Deviations
-from everyflop.planner.cases import Constants
-from everyflop.planner.fitting import PRIOR, START, Measured, fit_constants, fit_deviations
-from everyflop.planner.row_cases import row_cases, row_dims
-from everyflop.planner.row_file import NUMBERS, Row, read_rows
-from everyflop.planner.row_sizes import UNKNOWN_SHAPE
+from everyflop.planner.predict.fitting import PRIOR, START, Measured, fit_constants, fit_deviations
+from everyflop.planner.rows.cases import row_cases, row_dims
+from everyflop.planner.rows.file import NUMBERS, Row, read_rows
+from everyflop.planner.rows.sizes import UNKNOWN_SHAPE
+from everyflop.planner.speed.calibration import LEVELS, Deviations
+from everyflop.planner.speed.cases import Constants
 
 CATALOG = Path(__file__).resolve().parent.parent / "src" / "everyflop" / "catalog"
 COLUMNS = (
@@ -36,7 +36,7 @@ COLUMNS = (
 )
 HEADER = """\
 # Constants of the step-time formulas and how far they may be off. Written by bench/fit_planner.py;
-# what each one means is in planner/cases.py and planner/calibration.py.
+# what each one means is in planner/speed/cases.py and planner/speed/calibration.py.
 
 """
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from everyflop.accounting.dims import dims_of
 from everyflop.accounting.layouts import Layouts
 from everyflop.catalog.load import load_catalog
-from everyflop.planner.plan import plan
-from everyflop.planner.predict import Hardware, predict
+from everyflop.planner.plan.plan import plan
+from everyflop.planner.predict.predict import Hardware, predict
 from everyflop.spec.fleet import Fleet
 from everyflop.spec.layout import Layout
 from everyflop.spec.presets import preset

@@ -34,12 +34,12 @@ from fit_planner import fit, groupings, measured_of, usable
 from everyflop.accounting.memory import memory
 from everyflop.accounting.model_flops import training_flops_per_token
 from everyflop.catalog.load import load_catalog
-from everyflop.planner.calibration import Calibration, Evidence
-from everyflop.planner.cases import Constants
-from everyflop.planner.fitting import calibrate
-from everyflop.planner.predict import Z80
-from everyflop.planner.row_cases import row_cases
-from everyflop.planner.row_file import Row, read_rows
+from everyflop.planner.predict.fitting import calibrate
+from everyflop.planner.predict.predict import Z80
+from everyflop.planner.rows.cases import row_cases
+from everyflop.planner.rows.file import Row, read_rows
+from everyflop.planner.speed.calibration import Calibration, Evidence
+from everyflop.planner.speed.cases import Constants
 
 MOST_CALIBRATIONS = 8
 DRAWS = 5

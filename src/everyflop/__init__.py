@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from everyflop.infer.load import load_checkpoint as load_checkpoint
     from everyflop.model.hf.load import load_hf as load_hf
     from everyflop.model.hf.save import save_hf as save_hf
-    from everyflop.planner.plan import plan as plan
-    from everyflop.planner.predict import predict as predict
+    from everyflop.planner.plan.plan import plan as plan
+    from everyflop.planner.predict.predict import predict as predict
     from everyflop.spec.read import read_run as read_run
 
 __version__ = "0.1.0"
@@ -22,8 +22,8 @@ _HOMES = {
     "load_checkpoint": "everyflop.infer.load",
     "load_hf": "everyflop.model.hf.load",
     "save_hf": "everyflop.model.hf.save",
-    "plan": "everyflop.planner.plan",
-    "predict": "everyflop.planner.predict",
+    "plan": "everyflop.planner.plan.plan",
+    "predict": "everyflop.planner.predict.predict",
 }
 
 __all__ = ["__version__", "load_checkpoint", "load_hf", "plan", "predict", "read_run", "save_hf", "train"]

@@ -13,7 +13,7 @@ from everyflop.accounting.dims import dims_of
 from everyflop.accounting.flops import flops_per_token
 from everyflop.accounting.model_flops import training_flops_per_token
 from everyflop.catalog.load import load_catalog
-from everyflop.planner.row_cases import row_dims
+from everyflop.planner.rows.cases import row_dims
 from everyflop.spec.presets import preset
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "facts" / "measurements_dev.csv"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from everyflop.planner.plan import plan
+from everyflop.planner.plan.plan import plan
 from everyflop.spec.plan import Choice, Plan, Spread
 
 ROOT = Path(__file__).resolve().parents[2]

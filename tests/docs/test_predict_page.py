@@ -6,9 +6,11 @@ from importlib.resources import files
 from pathlib import Path
 
 from everyflop.accounting import memory
-from everyflop.planner import chip, predict, row_file, row_line, row_model, row_sizes, software
-from everyflop.planner.predict_rows import COLUMNS
-from everyflop.planner.row_words import words_of
+from everyflop.planner.predict import predict
+from everyflop.planner.predict.predict_rows import COLUMNS
+from everyflop.planner.rows import file, line, model, sizes
+from everyflop.planner.rows.words import words_of
+from everyflop.planner.speed import chip, software
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")
 CODE = re.compile(r"`([^`]*)`")
@@ -35,25 +37,25 @@ def test_the_constants_are_the_fitted_ones():
 def test_blank_cells_are_filled_as_the_code_does():
     blank = table("blank")
 
-    assert blank["`recompute`"] == weighted(row_line.RECOMPUTE_PRIOR)
-    assert blank["`micro_batch`"].partition(";")[0] == weighted(row_line.MICRO_BATCH_PRIOR)
-    assert blank["`vpp`, where `pp` is above 1"] == weighted(row_line.VIRTUAL_STAGES_PRIOR)
-    assert blank["`global_batch_seqs`"].startswith(f"{row_line.SEQS_PER_STAGE} sequences")
-    assert f"gets {row_line.REAL_IMBALANCE:g} times" in blank["routing, with experts"]
-    assert blank["`seq_len`"] == f"{row_line.USUAL_SEQ_LEN:,}"
-    assert blank["`n_devices`"].startswith(f"{row_line.USUAL_DEVICES},")
-    assert blank["`sharding`"] == f"`{row_line.USUAL_SHARDING}`"
+    assert blank["`recompute`"] == weighted(line.RECOMPUTE_PRIOR)
+    assert blank["`micro_batch`"].partition(";")[0] == weighted(line.MICRO_BATCH_PRIOR)
+    assert blank["`vpp`, where `pp` is above 1"] == weighted(line.VIRTUAL_STAGES_PRIOR)
+    assert blank["`global_batch_seqs`"].startswith(f"{line.SEQS_PER_STAGE} sequences")
+    assert f"gets {line.REAL_IMBALANCE:g} times" in blank["routing, with experts"]
+    assert blank["`seq_len`"] == f"{line.USUAL_SEQ_LEN:,}"
+    assert blank["`n_devices`"].startswith(f"{line.USUAL_DEVICES},")
+    assert blank["`sharding`"] == f"`{line.USUAL_SHARDING}`"
 
 
 def test_blank_sizes_of_a_model_are_filled_as_the_code_does():
     blank = table("blank")
 
-    assert f"heads of {row_sizes.HEAD_DIM} channels" in blank["`heads`, `kv_heads`"]
-    assert blank["`vocab`, `ffn`"] == f"{row_sizes.VOCAB:,}; {row_sizes.FFN_OVER_HIDDEN} times `hidden`"
-    assert blank["`topk`, `expert_ffn`"].startswith(f"{row_sizes.EXPERTS_PER_TOKEN}, or all experts")
-    assert row_sizes.EXPERT_OVER_HIDDEN == 0.25
-    assert f"{row_sizes.UNKNOWN_PARAMS_B:g} x 10^9" in blank["`layers`, `hidden`"]
-    assert f"within {row_model.WRONG_COUNT:.0%}".replace("%", " %") in PAGE
+    assert f"heads of {sizes.HEAD_DIM} channels" in blank["`heads`, `kv_heads`"]
+    assert blank["`vocab`, `ffn`"] == f"{sizes.VOCAB:,}; {sizes.FFN_OVER_HIDDEN} times `hidden`"
+    assert blank["`topk`, `expert_ffn`"].startswith(f"{sizes.EXPERTS_PER_TOKEN}, or all experts")
+    assert sizes.EXPERT_OVER_HIDDEN == 0.25
+    assert f"{sizes.UNKNOWN_PARAMS_B:g} x 10^9" in blank["`layers`, `hidden`"]
+    assert f"within {model.WRONG_COUNT:.0%}".replace("%", " %") in PAGE
 
 
 def test_models_that_are_known_by_name_are_named():
@@ -61,15 +63,15 @@ def test_models_that_are_known_by_name_are_named():
     latent = re.findall(r"DeepSeek V2|Kimi|Moonlight|MLA", sentence)
 
     assert len(latent) == 4
-    assert all(row_line.MLA_MODELS.search(name) for name in latent)
-    assert f"GPT-OSS every other layer sees {row_line.WINDOW} tokens" in sentence
-    assert row_line.WINDOWED_MODELS.search("GPT-OSS")
-    assert row_line.WINDOWED_SHARE == 0.5
+    assert all(line.MLA_MODELS.search(name) for name in latent)
+    assert f"GPT-OSS every other layer sees {line.WINDOW} tokens" in sentence
+    assert line.WINDOWED_MODELS.search("GPT-OSS")
+    assert line.WINDOWED_SHARE == 0.5
 
 
 def test_every_column_that_is_read_is_listed_and_no_other():
     listed = {name for cell in table("columns in") for name in CODE.findall(cell)}
-    read = {*row_file.NUMBERS, *row_file.NEEDED, "id", "model", "kind", "sharding", "recompute", "dtype"}
+    read = {*file.NUMBERS, *file.NEEDED, "id", "model", "kind", "sharding", "recompute", "dtype"}
 
     assert listed == read | {"software", "notes"}
 
@@ -78,9 +80,9 @@ def test_every_word_of_a_cell_is_listed():
     cells = table("columns in")
 
     for column, known in (
-        ("sharding", row_file.SHARDINGS),
-        ("recompute", row_file.RECOMPUTES),
-        ("dtype", row_file.PRECISIONS),
+        ("sharding", file.SHARDINGS),
+        ("recompute", file.RECOMPUTES),
+        ("dtype", file.PRECISIONS),
     ):
         assert set(CODE.findall(cells[f"`{column}`"])) == set(known) - {"", "unknown"}
 

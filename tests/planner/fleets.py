@@ -5,14 +5,14 @@ from typing import Any
 
 from everyflop.accounting.dims import dims_of
 from everyflop.catalog.load import load_catalog
-from everyflop.planner.desk import Desk
-from everyflop.planner.make_plan import make_plan
-from everyflop.planner.market import Caps
-from everyflop.planner.mix import Objective
-from everyflop.planner.offers import offers_of
-from everyflop.planner.predictor import load_predictor
-from everyflop.planner.search import Training
-from everyflop.planner.supply import Supply, market_of
+from everyflop.planner.choose.market import Caps
+from everyflop.planner.choose.mix import Objective
+from everyflop.planner.choose.offers import offers_of
+from everyflop.planner.choose.search import Training
+from everyflop.planner.choose.supply import Supply, market_of
+from everyflop.planner.plan.desk import Desk
+from everyflop.planner.plan.make_plan import make_plan
+from everyflop.planner.predict.predictor import load_predictor
 from everyflop.spec.fleet import Fleet
 from everyflop.spec.plan import Limits, Plan
 from everyflop.spec.presets import preset

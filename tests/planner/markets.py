@@ -4,8 +4,8 @@ from itertools import combinations, combinations_with_replacement
 
 import numpy as np
 
-from everyflop.planner.market import Caps, Market, Option, PoolRules, bill_of, broken_caps
-from everyflop.planner.mix import Pick
+from everyflop.planner.choose.market import Caps, Market, Option, PoolRules, bill_of, broken_caps
+from everyflop.planner.choose.mix import Pick
 
 
 def market(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from everyflop.planner.cases import Constants
-from everyflop.planner.predictor import efficiency_sha256, load_predictor
-from everyflop.planner.row_file import read_rows
+from everyflop.planner.predict.predictor import efficiency_sha256, load_predictor
+from everyflop.planner.rows.file import read_rows
+from everyflop.planner.speed.cases import Constants
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT.parent / "shared" / "facts" / "measurements_dev.csv"

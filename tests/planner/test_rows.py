@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from everyflop.base.errors import InvalidFile, UsageError
 from everyflop.catalog.load import load_catalog
-from everyflop.planner.calibration import Calibration
-from everyflop.planner.explain import explain_row
-from everyflop.planner.fitting import Measured
-from everyflop.planner.predict_rows import COLUMNS, predict_rows
-from everyflop.planner.predictor import load_predictor
-from everyflop.planner.row_cases import row_cases, row_dims
-from everyflop.planner.row_file import NUMBERS, read_rows, write_rows
-from everyflop.planner.row_line import MICRO_BATCH_PRIOR, REAL_IMBALANCE, RECOMPUTE_PRIOR
-from everyflop.planner.software import software_of, stack_of
+from everyflop.planner.predict.explain import explain_row
+from everyflop.planner.predict.fitting import Measured
+from everyflop.planner.predict.predict_rows import COLUMNS, predict_rows
+from everyflop.planner.predict.predictor import load_predictor
+from everyflop.planner.rows.cases import row_cases, row_dims
+from everyflop.planner.rows.file import NUMBERS, read_rows, write_rows
+from everyflop.planner.rows.line import MICRO_BATCH_PRIOR, REAL_IMBALANCE, RECOMPUTE_PRIOR
+from everyflop.planner.speed.calibration import Calibration
+from everyflop.planner.speed.software import software_of, stack_of
 
 PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "facts" / "measurements_dev.csv"
 needs_table = pytest.mark.skipif(not PUBLISHED.exists(), reason="the table of published measurements is not here")

@@ -8,7 +8,7 @@ import typer
 from everyflop.cli.predict import MeasuredFiles
 
 if TYPE_CHECKING:
-    from everyflop.planner.explain import Explanation
+    from everyflop.planner.predict.explain import Explanation
 
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ def explain(
     from rich.console import Console
 
     from everyflop.base.units import short_count
-    from everyflop.planner.breakdown import breakdown
+    from everyflop.planner.show.breakdown import breakdown
 
     console = Console(highlight=False)
     for found in _explanations(source, only or [], measured or []):
@@ -47,8 +47,8 @@ def explain(
 
 def _explanations(source: Path, only: list[str], measured: list[Path]) -> "list[Explanation]":
     from everyflop.cli.predict import known
-    from everyflop.planner.explain import explain_island, explain_row
-    from everyflop.planner.row_file import read_rows
+    from everyflop.planner.predict.explain import explain_island, explain_row
+    from everyflop.planner.rows.file import read_rows
     from everyflop.spec.plan_file import read_plan
 
     if source.suffix == ".csv":

@@ -88,7 +88,7 @@ def _planned(
     objective: Literal["cost", "time"],
     **given: Any,
 ) -> "Plan":
-    from everyflop.planner.plan import plan as make
+    from everyflop.planner.plan.plan import plan as make
 
     return make(
         fleet,
@@ -116,10 +116,10 @@ def _shaped(
 
     from everyflop.base.files import write_atomic
     from everyflop.catalog.load import load_catalog
-    from everyflop.planner.plan import fleet_of, limits_of
-    from everyflop.planner.plan_shape import plan_shape
-    from everyflop.planner.shape_file import refuse_to_overwrite, run_text
-    from everyflop.planner.shape_page import shape_page
+    from everyflop.planner.plan.plan import fleet_of, limits_of
+    from everyflop.planner.shape.plan_shape import plan_shape
+    from everyflop.planner.shape.shape_file import refuse_to_overwrite, run_text
+    from everyflop.planner.shape.shape_page import shape_page
 
     catalog, run_file = load_catalog(), out.with_suffix(".toml")
     refuse_to_overwrite(run_file)
@@ -146,8 +146,8 @@ def _hand_out(plan: "Plan", out: Path, html: Path | None) -> None:
     from rich.console import Console
 
     from everyflop.base.files import write_atomic
-    from everyflop.planner.html import html as report
-    from everyflop.planner.page import page
+    from everyflop.planner.show.html import html as report
+    from everyflop.planner.show.page import page
     from everyflop.spec.plan_file import write_plan
 
     write_plan(out, plan)

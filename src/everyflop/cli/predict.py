@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from everyflop.catalog.catalog import Catalog
-    from everyflop.planner.predictor import Predictor
+    from everyflop.planner.predict.predictor import Predictor
 
 MeasuredFiles = Annotated[
     list[Path] | None,
@@ -31,8 +31,8 @@ def predict(
     """
     from rich.console import Console
 
-    from everyflop.planner.predict_rows import COLUMNS, predict_rows
-    from everyflop.planner.row_file import read_rows, write_rows
+    from everyflop.planner.predict.predict_rows import COLUMNS, predict_rows
+    from everyflop.planner.rows.file import read_rows, write_rows
 
     asked = read_rows(rows)
     predictions = predict_rows(asked, *known(measured or ()))
@@ -47,7 +47,7 @@ def predict(
 def known(measured: Iterable[Path]) -> "tuple[Catalog, Predictor]":
     """Return the catalogue and the predictor, with a user's files of measurements added."""
     from everyflop.catalog.load import load_catalog
-    from everyflop.planner.predictor import load_predictor
+    from everyflop.planner.predict.predictor import load_predictor
     from everyflop.spec.measured_file import read_measured
 
     catalog, speeds = load_catalog(), []

@@ -1,0 +1,115 @@
+"""What is really to be had of a choice: each island's part of the batch is proportional to its speed.
+
+The part decides the best layout and with it the speed, so both are sought together; a few rounds are enough, since a
+layout's speed hardly depends on its batch. What a choice turns out to be corrects the options that it is made of, and
+the question is asked again until the answer is what its options say.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from everyflop.planner.choose.line_ups import ANY, Wanted
+from everyflop.planner.choose.market import Bill, Caps, Market, Option, bill_of, broken_caps
+from everyflop.planner.choose.mix import Objective, Pick, best_pick
+from everyflop.planner.choose.search import Found
+from everyflop.planner.choose.split import split_batch
+from everyflop.planner.choose.supply import Supply
+
+ROUNDS = 8
+"""Of shares and layouts, until no sequence moves; and of questions, until an answer holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Islands with the layouts and parts of the batch that they really get."""
+
+    islands: tuple[Option, ...]
+    found: tuple[Found, ...]
+    bill: Bill
+
+    @property
+    def pools(self) -> tuple[int, ...]:
+        """Indices of the pools taken, without repeats."""
+        return tuple(sorted({island.pool for island in self.islands}))
+
+    def figure(self, objective: Objective) -> float:
+        """Return what is to be lowest."""
+        return self.bill.cost if objective == "cost" else self.bill.days
+
+
+def best_settled(
+    supply: Supply,
+    market: Market,
+    options: Mapping[int, Sequence[Option]],
+    caps: Caps,
+    *,
+    objective: Objective = "cost",
+    wanted: Wanted = ANY,
+) -> Settled | None:
+    """Return the best wanted choice that keeps the caps at the speeds it really has; None where none is found.
+
+    At the edge of what is possible, options that promise a little too much or too little hide the choice that just
+    keeps the caps: then the fastest and the cheapest are held against them.
+    """
+    trials: list[tuple[Caps, Objective]] = [
+        (caps, objective),
+        (replace(caps, days=None), "time"),
+        (replace(caps, cost=None), "cost"),
+    ]
+    for looser, goal in trials if caps.days or caps.cost else trials[:1]:
+        found = _settled(supply, market, options, looser, goal, wanted)
+        if found is not None and not any(broken_caps(market, found.islands, caps)):
+            return found
+    return None
+
+
+def _settled(
+    supply: Supply,
+    market: Market,
+    options: Mapping[int, Sequence[Option]],
+    caps: Caps,
+    objective: Objective,
+    wanted: Wanted,
+) -> Settled | None:
+    """Return the best of the choices that keep the caps, asking again with corrected options until they are true."""
+    corrected = {islands: list(offered) for islands, offered in options.items()}
+    best: Settled | None = None
+    for _ in range(ROUNDS):
+        pick = best_pick(market, corrected, caps, objective=objective, wanted=wanted)
+        if pick is None:
+            break
+        settled = settle(supply, market, pick)
+        if settled is not None and not any(broken_caps(market, settled.islands, caps)):
+            best = settled if best is None or settled.figure(objective) < best.figure(objective) else best
+        if settled is not None and settled.islands == pick.islands:
+            break
+        _correct(corrected, pick, settled)
+    return best
+
+
+def settle(supply: Supply, market: Market, pick: Pick) -> Settled | None:
+    """Return a choice as it would run; None where the part of an island is too small for any of its layouts."""
+    islands, parts = pick.islands, (0,) * len(pick.islands)
+    found: list[Found] = []
+    for _ in range(ROUNDS):
+        before, parts = parts, split_batch(supply.workload.batch_seqs, [i.tokens_per_s for i in islands])
+        if parts == before:
+            break
+        looked_at = [supply.found(i.pool, i.devices, part) for i, part in zip(islands, parts, strict=True)]
+        found = [one for one in looked_at if one is not None]
+        if len(found) < len(islands):
+            return None
+        islands = tuple(supply.option(i.pool, i.devices, one) for i, one in zip(islands, found, strict=True))
+    return Settled(islands, tuple(found), bill_of(market, islands))
+
+
+def _correct(options: dict[int, list[Option]], pick: Pick, settled: Settled | None) -> None:
+    """Give the options that were picked the speeds that they turned out to have; without layouts they are gone."""
+    islands = len(pick.islands)
+    true_speed = {(i.pool, i.devices): i.tokens_per_s for i in settled.islands} if settled else {}
+    picked = {(i.pool, i.devices) for i in pick.islands}
+    options[islands] = [
+        replace(option, tokens_per_s=true_speed.get(key, option.tokens_per_s))
+        for option in options[islands]
+        if (key := (option.pool, option.devices)) not in picked or key in true_speed
+    ]

@@ -1,0 +1,61 @@
+"""Bills of islands, worked by hand."""
+
+import pytest
+
+from everyflop.planner.choose.market import Caps, bill_of, broken_caps
+
+from ..markets import market, option
+
+
+def test_one_island_costs_its_price_for_the_time_that_its_tokens_take():
+    # 1e9 tokens at 10 x 100 a second: 1e6 s, 277.8 h at 10 x 2.
+    bill = bill_of(market(tokens=1e9), [option(0, 10, speed=100, price=2)])
+
+    assert bill.days == pytest.approx(1e6 / 86_400)
+    assert bill.cost == pytest.approx(5555.6, abs=0.1)
+    assert (bill.devices, bill.shares, bill.kept_share) == (10, (1.0,), 1.0)
+
+
+def test_two_islands_train_extra_tokens_and_stop_for_exchanges():
+    # Rounds of 120 M tokens at 2,000 a second are 60,000 s; 100 GB over 1 Gbit/s take 800 s and two hops of 1 ms.
+    made = market(tokens=1e9, gbit=1.0, extra={1: 0.0, 2: 0.03})
+    bill = bill_of(made, [option(0, 10, speed=100, price=1), option(1, 10, speed=100, price=1)])
+
+    assert bill.kept_share == pytest.approx(60_000 / 60_800.002)
+    assert bill.days == pytest.approx(1.03e9 / 2000 * 60_800.002 / 60_000 / 86_400)
+
+
+def test_the_slowest_link_holds_up_all():
+    links = [[9.0, 9.0, 1.0], [9.0, 9.0, 9.0], [1.0, 9.0, 9.0]]
+    made = market(("x", "y", "z"), gbit=links, exchange_gb=90.0)
+
+    assert made.exchange_s(3, 0, 2) == pytest.approx(4 / 3 * 90 * 8, abs=0.01)
+    trio = [option(pool, 8, speed=100, price=1) for pool in range(3)]
+    tokens_per_s = 3 * 800
+    stop_s = made.exchange_s(3, 0, 2)
+    assert bill_of(made, trio).kept_share == pytest.approx(1 / (1 + stop_s * tokens_per_s / made.tokens_between))
+
+
+@pytest.mark.parametrize(
+    ("caps", "word"),
+    [
+        (Caps(cost=5000), "budget"),
+        (Caps(days=10), "deadline"),
+        (Caps(devices=9), "devices"),
+        (Caps(supplier_share=0.5), "x trains 100% of the tokens"),
+    ],
+)
+def test_each_limit_that_is_broken_is_said_with_numbers(caps, word):
+    (said,) = broken_caps(market(tokens=1e9), [option(0, 10, speed=100, price=2)], caps)
+
+    assert word in said
+
+
+def test_rules_of_pools_are_limits_too():
+    made = market(counts=[(16, 64), (1, 8)], max_share=[0.4, 1.0])
+    said = list(broken_caps(made, [option(0, 8, speed=100, price=2), option(1, 8, speed=100, price=2)], Caps()))
+
+    assert said == [
+        "pool a trains 50% of the tokens and its max_share is 40%",
+        "it takes 8 devices of pool a, and 16 to 64 are on offer",
+    ]

@@ -1,0 +1,103 @@
+"""Pools become offers: figures filled in, prices in the plan's currency, numbers of devices to look at."""
+
+import pytest
+
+from everyflop.catalog.load import load_catalog
+from everyflop.planner.choose.offers import Offer, offers_of
+from everyflop.planner.choose.supply import market_of
+
+from ..fleets import A100, H100, LITE, desk, fleet
+
+
+def offer(pool: dict, **more) -> Offer:
+    (made,), unusable = offers_of(fleet(pool, **more), load_catalog())
+    assert not unusable
+    return made
+
+
+def test_a_pool_that_is_taken_whole_is_one_island_or_even_parts():
+    assert offer({**H100, "count": 96}).counts(4) == [24, 32, 48, 96]
+    assert offer({**H100, "count": 100}).counts(3) == [50, 100]
+
+
+def test_of_a_range_whole_nodes_between_its_ends_are_looked_at():
+    counts = offer({**A100, "count": [32, 1024]}).counts(2)
+
+    assert counts == [32, 64, 128, 256, 512, 1024]  # each twice the one before
+    assert offer({**A100, "count": [30, 1000]}).counts(1) == [30, 56, 120, 240, 488, 1000]
+
+
+def test_below_one_node_devices_are_counted_singly():
+    assert offer({**A100, "count": [1, 4]}).counts(1) == [1, 2, 3, 4]
+
+
+def test_prices_are_in_the_currency_of_the_plan():
+    dear = {**H100, "currency": "EUR"}
+
+    assert offer(dear, money={"currency": "USD", "rates": {"EUR": 1.1}}).price_per_device_hour == pytest.approx(3.08)
+
+
+def test_the_vendor_is_the_supplier_unless_the_fleet_names_one():
+    assert offer(H100).supplier == "NVIDIA"
+    assert offer({**H100, "supplier": "Cloud A"}).supplier == "Cloud A"
+
+
+def test_failures_grow_and_checkpoints_shrink_with_the_devices():
+    # 290 B parameters at 12 bytes are 3,480 GB: 64 devices at 0.2 GB/s write them in 272 s.
+    failures = offer({**H100, "failures_per_device_day": 0.01, "restart_minutes": 5}).failures(64, 290e9)
+
+    assert failures.per_day == pytest.approx(0.64)
+    assert failures.save_s == pytest.approx(271.9, abs=0.1)
+    assert failures.restart_s == 300
+
+
+def test_a_device_without_any_known_speed_is_unusable():
+    offers, unusable = offers_of(fleet({"device": "cpu", "count": 1}, H100), load_catalog())
+
+    assert [offer.pool.name for offer in offers] == ["b"]
+    assert "everyflop measure" in unusable["a"]
+
+
+def test_what_is_inferred_of_a_device_is_said():
+    own = {"name": "card", "vendor": "Me", "like": "a100-80g", "bf16_tflops": 200}
+
+    assert any("inferred from a100-80g" in note for note in offer({"device": "card", "count": 8}, device=[own]).notes)
+
+
+def test_islands_of_one_pool_share_its_network_by_default():
+    asked = desk(fleet({**H100, "count": 64, "scale_out_gbit_per_s": 400}), max_islands=2)
+
+    assert asked.market.gbit_per_s[0, 0] == 32 * 400  # the ports of the smaller island
+
+
+def test_links_and_their_prices_hold_both_ways():
+    pools = fleet(H100, A100, gbit_per_s=100, price_per_gb=0.02)
+    market = market_of(pools, desk(pools).supply)
+
+    assert market.gbit_per_s[0, 1] == market.gbit_per_s[1, 0] == 100
+    assert market.price_per_gb[1, 0] == 0.02
+    assert market.latency_s[0, 1] == market.latency_s[1, 0] == 0.001  # by default 1 ms
+
+
+def test_a_deadline_adds_the_number_of_devices_that_is_just_enough():
+    supply = desk(fleet({**A100, "count": [32, 1024]}), max_islands=1).supply
+    speeds = {option.devices: option.tokens_per_s for option in supply.options(1)}
+    wanted = 1.2 * speeds[256]
+
+    supply.just_enough(wanted)
+
+    (added,) = [option for option in supply.options(1) if option.devices not in speeds]
+    assert 256 < added.devices < 512
+    assert wanted <= added.tokens_per_s <= 1.1 * wanted
+
+
+def test_an_option_is_as_fast_as_failures_leave_its_layout():
+    supply = desk(fleet({**H100, "failures_per_device_day": 0.05}), max_islands=1).supply
+    found = supply.found(0, 64, LITE.batch_seqs)
+    assert found
+    (option,) = supply.options(1)
+
+    kept = supply.offers[0].failures(64, float(supply.training.dims.total_parameters)).kept_share
+    assert kept < 0.99
+    assert option.tokens_per_s == pytest.approx(kept * found.tokens_per_s)
+    assert option.money_per_hour == pytest.approx(64 * 2.8)

@@ -1,0 +1,54 @@
+"""Chosen islands get the layouts of the parts that they really train."""
+
+from dataclasses import replace
+
+import pytest
+
+from everyflop.planner.choose.line_ups import Wanted
+from everyflop.planner.choose.market import Caps
+from everyflop.planner.choose.mix import best_pick
+from everyflop.planner.choose.settle import best_settled, settle
+
+from ..fleets import A100, H100, LITE, MI300X, desk, fleet
+
+ASKED = desk(fleet(H100, A100, MI300X))
+
+
+def picked(islands: int):
+    pick = best_pick(ASKED.market, {islands: ASKED.options[islands]}, Caps(), wanted=Wanted(least_pools=islands))
+    assert pick
+    return pick
+
+
+@pytest.mark.parametrize("islands", [1, 2, 3])
+def test_parts_of_the_batch_add_up_and_follow_the_speeds(islands):
+    settled = settle(ASKED.supply, ASKED.market, picked(islands))
+    assert settled
+
+    parts = [found.batch_seqs for found in settled.found]
+    assert sum(parts) == LITE.batch_seqs
+    assert [part / LITE.batch_seqs for part in parts] == pytest.approx(settled.bill.shares, abs=0.02)
+
+
+def test_a_single_island_settles_at_its_option():
+    pick = picked(1)
+    settled = settle(ASKED.supply, ASKED.market, pick)
+
+    assert settled
+    assert (settled.islands, settled.bill) == (pick.islands, pick.bill)
+
+
+def test_options_that_promised_too_much_are_corrected():
+    # Were every H100 island three times as fast, two of them and little else would keep this deadline.
+    boastful = {
+        islands: [replace(o, tokens_per_s=3 * o.tokens_per_s) if o.pool == 0 else o for o in offered]
+        for islands, offered in ASKED.options.items()
+    }
+    fastest = best_settled(ASKED.supply, ASKED.market, ASKED.options, Caps(), objective="time")
+    assert fastest
+    caps = Caps(days=1.2 * fastest.bill.days)
+
+    settled = best_settled(ASKED.supply, ASKED.market, boastful, caps)
+
+    assert settled
+    assert settled.bill.days <= caps.days

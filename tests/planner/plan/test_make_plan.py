@@ -1,0 +1,213 @@
+"""A plan keeps its limits, says what would if none does, and obeys what a user would call common sense."""
+
+import re
+
+import pytest
+
+import everyflop as ef
+from everyflop.base.errors import ExpectedNo, UsageError
+from everyflop.spec.plan import Plan
+
+from ..fleets import A100, H100, LITE, MI300X, fleet, plan
+
+THREE = fleet(H100, A100, MI300X)
+
+
+def priced(factor: float):
+    """The three pools with another price for the A100s."""
+    return fleet(H100, {**A100, "price_per_device_hour": A100["price_per_device_hour"] * factor}, MI300X)
+
+
+@pytest.fixture(scope="module")
+def free() -> Plan:
+    """The plan without limits."""
+    return plan(THREE)
+
+
+def figure(no: pytest.ExceptionInfo[ExpectedNo], pattern: str) -> float:
+    """Return the number that a refusal names."""
+    match = re.search(pattern, str(no.value))
+
+    assert match, str(no.value)
+    return float(match[1].replace(",", ""))
+
+
+def shares(made: Plan) -> dict[str, float]:
+    """Return the share of the tokens by vendor."""
+    vendors = {island.vendor for island in made.islands}
+    return {name: sum(i.share for i in made.islands if i.vendor == name) for name in vendors}
+
+
+def test_the_same_question_has_the_same_bytes(free):
+    assert plan(THREE).model_dump_json() == free.model_dump_json()
+
+
+def test_the_bill_is_the_devices_price_for_the_days_they_work(free):
+    (island,) = free.islands
+    days = LITE.tokens / (island.tokens_per_s.p50 * island.goodput_share) / 86_400
+
+    assert free.total.days.p50 == pytest.approx(days, rel=1e-6)
+    assert free.total.cost.p50 == pytest.approx(24 * days * island.devices * island.price_per_device_hour, rel=1e-6)
+
+
+def test_each_pool_alone_and_mixes_are_shown_cheapest_first(free):
+    costs = [choice.total.cost.p50 for choice in free.alternatives]
+
+    assert {"a", "b", "c"} < {choice.name for choice in free.alternatives}
+    assert {choice.kind for choice in free.alternatives} == {"single", "mix"}
+    assert costs == sorted(costs)
+    assert free.recommended == free.alternatives[0].name
+
+
+def test_the_front_gets_faster_as_it_gets_dearer(free):
+    points = [(choice.total.cost.p50, choice.total.days.p50) for choice in free.front]
+
+    assert len(points) > 1
+    assert points == sorted(points)
+    assert [days for _, days in points] == sorted((days for _, days in points), reverse=True)
+
+
+def test_a_deadline_is_kept_and_costs_no_less(free):
+    deadline = 0.4 * free.total.days.p50
+    made = plan(THREE, deadline_days=deadline)
+
+    assert made.total.days.p50 <= deadline * 1.000001
+    assert made.total.cost.p50 >= free.total.cost.p50
+
+
+def test_with_a_budget_the_fastest_plan_within_it_is_found(free):
+    budget = 1.3 * free.total.cost.p50
+    made = plan(THREE, objective="time", budget=budget)
+
+    assert made.total.cost.p50 <= budget * 1.000001
+    assert made.total.days.p50 <= free.total.days.p50
+
+
+def test_no_supplier_trains_more_than_it_may():
+    made = plan(THREE, max_supplier_share=0.6)
+
+    assert len(shares(made)) == 2
+    assert max(shares(made).values()) <= 0.6 * 1.000001
+
+
+def test_no_more_devices_are_taken_than_allowed(free):
+    made = plan(THREE, max_devices=32)
+
+    assert made.total.devices <= 32
+
+
+def test_without_more_than_one_island_nothing_is_mixed():
+    assert {choice.kind for choice in plan(THREE, max_islands=1).alternatives} == {"single"}
+
+
+def test_parts_of_the_batch_make_the_whole_batch():
+    made = plan(THREE, max_supplier_share=0.6)
+
+    assert sum(island.batch_seqs for island in made.islands) == 512
+    assert sum(island.share for island in made.islands) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.8])
+def test_a_lower_price_never_makes_the_bill_higher(free, factor):
+    assert plan(priced(factor)).total.cost.p50 <= free.total.cost.p50 * 1.00001
+
+
+def test_a_pool_that_is_not_there_never_makes_the_bill_lower(free):
+    for pools in ([H100, A100], [H100, MI300X], [A100, MI300X]):
+        assert plan(fleet(*pools)).total.cost.p50 >= free.total.cost.p50 * 0.99999
+
+
+def test_what_if_tells_what_a_plan_for_the_changed_fleet_tells():
+    told = {one.change: one.cost for one in plan(THREE).what_if}
+
+    assert told["price of b -30 %"] == pytest.approx(plan(priced(0.7)).total.cost.p50, rel=1e-4)
+    assert told["price of b +30 %"] == pytest.approx(plan(priced(1.3)).total.cost.p50, rel=1e-4)
+
+
+def test_weak_cards_lose_even_in_a_mix():
+    # A quarter of the speed at half the price.
+    weak = {"name": "weak", "vendor": "Me", "like": "a100-80g", "bf16_tflops": 78, "mem_bw_gb_per_s": 510}
+    made = plan(
+        fleet({**A100, "count": 64}, {"device": "weak", "count": 64, "price_per_device_hour": 0.75}, device=[weak])
+    )
+
+    assert made.recommended == "a"
+    assert made.why.startswith("do not mix")
+    assert made.mix_cheaper_probability is not None
+    assert made.mix_cheaper_probability < 0.1
+
+
+def test_pools_without_a_link_are_never_mixed():
+    apart = fleet({**H100, "alone": True}, {**A100, "alone": True}, gbit_per_s=0)
+    made = plan(apart)
+
+    assert all(len({island.pool for island in choice.islands}) == 1 for choice in made.alternatives)
+    assert "no two pools can exchange" in made.why
+
+
+def test_measurements_that_would_help_most_come_first_and_say_how(free):
+    after = [one.width_after for one in free.measure_next]
+
+    assert 0 < len(after) <= 3
+    assert after == sorted(after)
+    assert all(one.width_after < one.width_now for one in free.measure_next)
+    assert all(one.command.startswith("everyflop measure --model ling-lite") for one in free.measure_next)
+
+
+def test_a_pool_that_cannot_hold_the_model_says_what_is_missing():
+    made = plan(fleet(H100, {**A100, "count": 1}))
+
+    assert set(made.unusable) == {"b"}
+    assert re.search(r"needs [\d.]+ GiB of a device and [\d.]+ GiB are usable", made.unusable["b"])
+
+
+def test_where_no_pool_can_train_the_model_each_says_why():
+    with pytest.raises(ExpectedNo, match=r"no pool can train this model.\n  - a: the model does not fit"):
+        plan(fleet({**A100, "count": 1}))
+
+
+def test_too_small_a_budget_names_the_budget_that_is_enough(free):
+    with pytest.raises(ExpectedNo, match="a budget of") as no:
+        plan(THREE, budget=0.5 * free.total.cost.p50)
+    named = figure(no, r"a budget of ([\d.]+) K USD") * 1000
+
+    assert named == pytest.approx(free.total.cost.p50, rel=0.005)
+    assert plan(THREE, budget=named * 1.005).recommended == free.recommended
+
+
+def test_too_short_a_deadline_names_the_shortest_that_can_be_kept():
+    with pytest.raises(ExpectedNo, match="a deadline of") as no:
+        plan(THREE, deadline_days=0.1)
+    named = figure(no, r"a deadline of ([\d.]+) days")
+
+    assert plan(THREE, deadline_days=named + 0.05).total.days.p50 <= named + 0.05
+
+
+def test_too_small_a_share_of_suppliers_names_one_that_can_be_kept():
+    with pytest.raises(ExpectedNo, match="of the tokens from one supplier") as no:
+        plan(THREE, max_supplier_share=0.3)
+    named = figure(no, r"(\d+) % of the tokens from one supplier") / 100
+
+    assert max(shares(plan(THREE, max_supplier_share=named + 0.01)).values()) <= named + 0.01
+
+
+def test_limits_that_bind_together_are_named_together(free):
+    with pytest.raises(ExpectedNo, match="Change these limits together"):
+        plan(THREE, budget=0.1 * free.total.cost.p50, deadline_days=0.01)
+
+
+def test_more_islands_than_learning_is_known_for_are_refused():
+    with pytest.raises(UsageError, match="9 islands are more than the 8"):
+        plan(THREE, max_islands=9)
+
+
+def test_python_plans_as_the_command_does(free):
+    made = ef.plan(THREE, model="ling-lite", tokens=10**11, batch_tokens=512 * 4096)
+
+    assert made.total == free.total
+    assert made.launch == "everyflop train run.toml --plan plan.json"
+
+
+def test_shares_above_one_are_no_limits():
+    with pytest.raises(UsageError, match="max_supplier_share"):
+        ef.plan(THREE, model="ling-lite", tokens=10**11, max_supplier_share=50)

@@ -1,0 +1,89 @@
+"""A choice as plan.json has it: its figures fit each other."""
+
+import pytest
+
+from everyflop.planner.plan.uncertainty import Chances
+from everyflop.planner.plan.write_choice import Yardstick, write_choice
+from everyflop.planner.predict.predictor import load_predictor
+
+from ..fleets import A100, H100, LITE, MI300X, desk, fleet
+
+POOLS = fleet(H100, A100, MI300X, price_per_gb=0.01)
+ASKED = desk(POOLS)
+
+
+def written(choice, yardstick=None):
+    chances = Chances(ASKED.market, [choice], load_predictor().calibration)
+    return write_choice(ASKED, chances, 0, yardstick)
+
+
+@pytest.fixture(scope="module")
+def mix():
+    found = ASKED.best_mix(2)
+    assert found
+    return found
+
+
+def test_islands_share_the_bill_and_the_tokens(mix):
+    choice = written(mix)
+
+    assert sum(island.cost.p50 for island in choice.islands) == pytest.approx(choice.total.cost.p50)
+    assert sum(island.share for island in choice.islands) == pytest.approx(1)
+    assert sum(island.batch_seqs for island in choice.islands) == LITE.batch_seqs
+    assert sum(island.devices for island in choice.islands) == choice.total.devices
+
+
+def test_speeds_less_what_is_lost_are_the_speed_of_all(mix):
+    choice = written(mix)
+    kept = sum(island.tokens_per_s.p50 * island.goodput_share for island in choice.islands)
+
+    assert kept == pytest.approx(choice.total.tokens_per_s.p50)
+    assert choice.total.token_efficiency == pytest.approx(1 / 1.03)
+    assert choice.total.days.p50 == pytest.approx(1.03 * LITE.tokens / kept / 86_400)
+
+
+def test_at_its_break_even_mfu_an_island_costs_what_the_cheapest_pool_does(mix):
+    choice = written(mix, Yardstick(pool=-1, cost_per_ttoken=1000.0))
+
+    for island in choice.islands:
+        assert island.break_even_mfu
+        assert island.cost_per_ttoken.p50 * island.mfu / island.break_even_mfu == pytest.approx(1000.0)
+
+
+def test_the_cheapest_pool_has_no_break_even():
+    singles = [ASKED.alone(pool).best() for pool in range(3)]
+    yardstick = Yardstick.of([one for one in singles if one])
+    assert yardstick
+
+    assert written(singles[yardstick.pool], yardstick).islands[0].break_even_mfu is None
+
+
+def test_the_least_link_is_that_at_which_a_twentieth_of_the_time_is_lost(mix):
+    choice = written(mix)
+    (least,) = {island.least_link_gbit_per_s for island in choice.islands}
+    assert least
+
+    # Two islands send each other the model once: 2 bytes a parameter, in each round of 30 steps.
+    gb = 2 * ASKED.supply.training.dims.total_parameters / 1e9
+    round_s = 30 * LITE.batch_tokens / sum(island.tokens_per_s for island in mix.islands)
+    assert gb * 8 / least == pytest.approx(round_s * 0.05 / 0.95)
+    assert {island.link_gbit_per_s for island in choice.islands} == {400}
+
+
+def test_one_island_needs_no_link():
+    best = ASKED.best()
+    assert best
+    (island,) = written(best).islands
+
+    assert (island.link_gbit_per_s, island.least_link_gbit_per_s) == (None, None)
+
+
+def test_islands_of_one_pool_are_numbered():
+    two = desk(fleet({**A100, "count": 128}), max_islands=2)
+    both = two.under(two.caps).only(lambda option: option.devices == 64).best()
+    assert both
+    chances = Chances(two.market, [both], load_predictor().calibration)
+    choice = write_choice(two, chances, 0, None)
+
+    assert choice.kind == "single"
+    assert [island.name for island in choice.islands] == ["a-1", "a-2"]
