@@ -87,6 +87,14 @@ def test_every_other_layer_of_gpt_oss_sees_128_tokens():
     assert (dims.window, dims.windowed_share) == (128, 0.5)
 
 
+def test_models_known_for_latent_attention_have_its_weights_whatever_their_table_prints():
+    latent = read(model="DeepSeek-V3", kv_heads="1").dims
+    queries, keys_and_values, output = 4096 * 1536 + 1536 * 32 * 192, 4096 * 576 + 512 * 32 * 256, 32 * 128 * 4096
+
+    assert (latent.qk_dim, latent.v_dim) == (192, 128)
+    assert latent.attention_weights == queries + keys_and_values + output
+
+
 def test_an_mtp_layer_is_one_layer_and_one_head_more():
     plain, mtp = (read(notes=notes).dims for notes in ("balanced", "balanced, MTP"))
 

@@ -49,6 +49,23 @@ def test_on_an_ideal_chip_matmuls_take_their_flops_over_the_peak():
     assert found["matmul"] == pytest.approx(6 * 32 * dims.attention_weights * 256 * 4096 / 8 / 0.8e15, rel=1e-3)
 
 
+@pytest.mark.parametrize(("recompute", "passes"), [("none", 3.5), ("selective", 4.0), ("full", 4.5)])
+def test_attention_computes_its_scores_once_more_in_the_backward_pass(recompute, passes):
+    # One pass: 32 layers and heads, 2 x 128 channels of query and key, as many of values, 2048 keys on average.
+    found = times(Layout(dp=8, recompute=recompute), constants=replace(IDEAL, softmax=1e-12))["attention"]
+
+    assert found == pytest.approx(passes * 2 * 32 * 32 * (128 + 128) * 2048 * 256 * 4096 / 8 / 0.8e15, rel=1e-3)
+
+
+def test_each_predicted_token_more_passes_the_head_once_more():
+    layout, constants = Layout(pp=1), replace(IDEAL, memory=1e9)
+    plain = times(layout, constants=constants)["head"]
+    more = times(layout, constants=constants, dims=replace(dims_of(preset("mixtral-8x7b")), extra_heads=1))["head"]
+
+    assert plain == pytest.approx(6 * 256 * 4096 * 4096 * 32_000 / 0.8e15, rel=1e-3)
+    assert more == pytest.approx(2 * plain, rel=1e-3)
+
+
 def test_memory_traffic_slows_narrow_matmuls_down():
     # Experts get 4096 x 2 / 8 = 1024 tokens; gate, up and down are 14,336 wide, the model 4096. Ridge: 1e15 / 3e12.
     found = times(Layout(), constants=replace(IDEAL, traffic=0.5))["experts"]
