@@ -24,7 +24,8 @@ from published_speeds import CONVERTED_DOUBT, QUALITY_DOUBT, converted_speed, pr
 from everyflop.catalog.load import load_catalog
 from everyflop.planner.predict.fitting import PRIOR, START, Measured, fit_constants, fit_deviations
 from everyflop.planner.rows.cases import row_cases, row_dims
-from everyflop.planner.rows.file import NUMBERS, Row, read_rows
+from everyflop.planner.rows.cells import NUMBERS, Row
+from everyflop.planner.rows.file import read_rows
 from everyflop.planner.rows.sizes import UNKNOWN_SHAPE
 from everyflop.planner.speed.calibration import LEVELS, Deviations
 from everyflop.planner.speed.cases import Constants

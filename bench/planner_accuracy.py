@@ -37,7 +37,8 @@ from everyflop.catalog.load import load_catalog
 from everyflop.planner.predict.fitting import calibrate
 from everyflop.planner.predict.predict import Z80
 from everyflop.planner.rows.cases import row_cases
-from everyflop.planner.rows.file import Row, read_rows
+from everyflop.planner.rows.cells import Row
+from everyflop.planner.rows.file import read_rows
 from everyflop.planner.speed.calibration import Calibration, Evidence
 from everyflop.planner.speed.cases import Constants
 

@@ -33,10 +33,20 @@ def test_without_a_file_predictions_are_shown(everyflop, monkeypatch):
     assert "llama3-8b" in everyflop("predict", "--rows", ROWS).out
 
 
-def test_a_bad_table_exits_2_with_every_problem(everyflop, tmp_path):
-    (tmp_path / "bad.csv").write_text("accelerator,tp,dtype\nH100,x,bf9\n")
-    shown = everyflop("predict", "--rows", tmp_path / "bad.csv")
+def test_every_line_gets_a_prediction_and_cells_that_nobody_understands_are_named(everyflop, tmp_path):
+    (tmp_path / "odd.csv").write_text("accelerator,tp,dtype\nH100,x,bf9\nRiddle 9000,2,bf16\n,,\n")
+    shown = everyflop("predict", "--rows", tmp_path / "odd.csv", "--out", tmp_path / "out.csv")
+    notes = [line["note"] for line in csv.DictReader((tmp_path / "out.csv").open())]
 
-    assert shown.code == 2
-    assert "line 2, tp: 'x' is no positive number" in shown.err
+    assert shown.code == 0
+    assert "line 2, tp: 'x' is no number" in shown.err
     assert "line 2, dtype: 'bf9' is unknown" in shown.err
+    assert "tp 'x' is no number, taken for blank" in notes[0]
+    assert "unknown accelerator 'Riddle 9000'" in notes[1]
+    assert "accelerator unknown" in notes[2]
+
+
+def test_a_table_without_the_one_column_that_it_needs_exits_2(everyflop, tmp_path):
+    (tmp_path / "bad.csv").write_text("chip,tp\nH100,1\n")
+
+    assert everyflop("predict", "--rows", tmp_path / "bad.csv").code == 2

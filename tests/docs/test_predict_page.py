@@ -8,6 +8,7 @@ from pathlib import Path
 from everyflop.accounting import memory
 from everyflop.planner.predict import predict
 from everyflop.planner.predict.predict_rows import COLUMNS
+from everyflop.planner.rows import cells as known_cells
 from everyflop.planner.rows import file, line, model, sizes
 from everyflop.planner.rows.words import words_of
 from everyflop.planner.speed import chip, software
@@ -71,7 +72,7 @@ def test_models_that_are_known_by_name_are_named():
 
 def test_every_column_that_is_read_is_listed_and_no_other():
     listed = {name for cell in table("columns in") for name in CODE.findall(cell)}
-    read = {*file.NUMBERS, *file.NEEDED, "id", "model", "kind", "sharding", "recompute", "dtype"}
+    read = {*known_cells.NUMBERS, *file.NEEDED, "id", "model", "kind", *known_cells.WORDS}
 
     assert listed == read | {"software", "notes"}
 
@@ -79,12 +80,9 @@ def test_every_column_that_is_read_is_listed_and_no_other():
 def test_every_word_of_a_cell_is_listed():
     cells = table("columns in")
 
-    for column, known in (
-        ("sharding", file.SHARDINGS),
-        ("recompute", file.RECOMPUTES),
-        ("dtype", file.PRECISIONS),
-    ):
-        assert set(CODE.findall(cells[f"`{column}`"])) == set(known) - {"", "unknown"}
+    for column, known in known_cells.WORDS.items():
+        written = CODE.findall(cells[f"`{column}`"])
+        assert {known_cells.word_of({column: word}, column) for word in written} == set(known)
 
 
 def test_every_column_that_is_written_is_listed_in_order():

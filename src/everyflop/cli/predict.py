@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
     from everyflop.catalog.catalog import Catalog
     from everyflop.planner.predict.predictor import Predictor
+    from everyflop.planner.rows.cells import Row
+
+MOST_WARNINGS = 20
 
 MeasuredFiles = Annotated[
     list[Path] | None,
@@ -37,11 +40,25 @@ def predict(
     asked = read_rows(rows)
     predictions = predict_rows(asked, *known(measured or ()))
     console = Console(highlight=False, soft_wrap=True)
+    _warn(asked)
     if out is None:
         console.print(_table(asked, predictions))
     else:
         write_rows(out, predictions, COLUMNS)
         console.print(f"{len(predictions)} predictions in {out}", markup=False)
+
+
+def _warn(asked: "Sequence[Row]") -> None:
+    """Name the cells that count as blank because nobody can tell what they mean; an answer stands all the same."""
+    from everyflop.planner.rows.cells import problems_of
+
+    odd = [problem for line, row in enumerate(asked, 2) for problem in problems_of(row, line)]
+    if odd:
+        typer.echo(f"{len(odd)} cells cannot be understood and count as blank; `note` names them:", err=True)
+    for problem in odd[:MOST_WARNINGS]:
+        typer.echo(f"  - {problem}", err=True)
+    if len(odd) > MOST_WARNINGS:
+        typer.echo(f"  - and {len(odd) - MOST_WARNINGS} more", err=True)
 
 
 def known(measured: Iterable[Path]) -> "tuple[Catalog, Predictor]":

@@ -6,7 +6,7 @@ from everyflop.catalog.load import load_catalog
 from everyflop.planner.predict.explain import explain_island, explain_row
 from everyflop.planner.predict.predict_rows import predict_rows
 from everyflop.planner.predict.predictor import load_predictor
-from everyflop.planner.rows.file import NUMBERS
+from everyflop.planner.rows.cells import NUMBERS
 
 BLANK = {
     **dict.fromkeys(NUMBERS, ""),

@@ -3,7 +3,7 @@
 import pytest
 
 from everyflop.catalog.load import load_catalog
-from everyflop.planner.rows.file import NUMBERS
+from everyflop.planner.rows.cells import NUMBERS
 from everyflop.planner.rows.line import Line
 from everyflop.spec.device import DeviceSpec
 

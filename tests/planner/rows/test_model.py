@@ -5,7 +5,7 @@ Sizes are those of the models' public configurations.
 
 import pytest
 
-from everyflop.planner.rows.file import NUMBERS
+from everyflop.planner.rows.cells import NUMBERS
 from everyflop.planner.rows.model import RowModel, row_model
 
 SIZES = ("total_params_b", "active_params_b", "layers", "hidden", "ffn", "heads", "kv_heads", "vocab")

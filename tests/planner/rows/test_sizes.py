@@ -2,7 +2,7 @@
 
 import pytest
 
-from everyflop.planner.rows.file import NUMBERS
+from everyflop.planner.rows.cells import NUMBERS
 from everyflop.planner.rows.sizes import filled_sizes
 
 LLAMA_70B = {"layers": 80.0, "hidden": 8192.0, "heads": 64.0, "kv_heads": 8.0, "vocab": 128_256.0, "ffn": 28_672.0}

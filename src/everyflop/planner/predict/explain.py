@@ -11,7 +11,7 @@ from everyflop.planner.predict.predict import Z80
 from everyflop.planner.predict.predict_rows import predict_cases
 from everyflop.planner.predict.predictor import Predictor
 from everyflop.planner.rows.cases import RowCases, row_cases
-from everyflop.planner.rows.file import Row
+from everyflop.planner.rows.cells import Row
 from everyflop.planner.speed.step_time import step_time
 from everyflop.spec.plan import PlannedIsland
 

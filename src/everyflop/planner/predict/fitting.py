@@ -15,7 +15,7 @@ from scipy.optimize import least_squares, minimize
 
 from everyflop.catalog.catalog import Catalog
 from everyflop.planner.rows.cases import RowCases, row_cases
-from everyflop.planner.rows.file import Row
+from everyflop.planner.rows.cells import Row
 from everyflop.planner.speed.calibration import LEVELS, Calibration, Deviations, Evidence, covariance
 from everyflop.planner.speed.cases import Constants
 from everyflop.planner.speed.features import sizes, time_shares

@@ -13,7 +13,7 @@ from everyflop.planner.predict.fitting import formula
 from everyflop.planner.predict.predict import Z80, basis
 from everyflop.planner.predict.predictor import Predictor
 from everyflop.planner.rows.cases import RowCases, row_cases
-from everyflop.planner.rows.file import Row
+from everyflop.planner.rows.cells import Row
 
 COLUMNS = (
     *("id", "step_time_s", "tokens_per_s_per_device", "tokens_per_s_p10", "tokens_per_s_p90"),

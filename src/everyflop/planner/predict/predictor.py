@@ -20,7 +20,7 @@ from everyflop.catalog.catalog import Catalog
 from everyflop.catalog.fill import filled
 from everyflop.catalog.load import load_catalog
 from everyflop.planner.predict.fitting import Measured, calibrate
-from everyflop.planner.rows.file import Row
+from everyflop.planner.rows.cells import Row
 from everyflop.planner.rows.line import REAL_IMBALANCE
 from everyflop.planner.speed.calibration import Calibration, Deviations, Evidence, Tags
 from everyflop.planner.speed.cases import Cases, Constants

@@ -11,7 +11,7 @@ import numpy as np
 from everyflop.accounting.dims import Dims, Numbers
 from everyflop.accounting.layouts import Layouts
 from everyflop.catalog.catalog import Catalog
-from everyflop.planner.rows.file import Row
+from everyflop.planner.rows.cells import Row
 from everyflop.planner.rows.line import Line
 from everyflop.planner.speed.calibration import Tags
 from everyflop.planner.speed.cases import Cases

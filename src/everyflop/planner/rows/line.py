@@ -16,8 +16,7 @@ from everyflop.accounting.layouts import RECOMPUTES, SHARDINGS
 from everyflop.base.errors import UsageError
 from everyflop.catalog.catalog import Catalog
 from everyflop.catalog.fill import filled
-from everyflop.planner.rows import file
-from everyflop.planner.rows.file import Row, numbers_of
+from everyflop.planner.rows.cells import Row, numbers_of, problems_of, word_of
 from everyflop.planner.rows.model import row_model
 from everyflop.planner.rows.words import words_of
 from everyflop.planner.speed.calibration import Tags
@@ -34,7 +33,7 @@ VIRTUAL_STAGES_PRIOR = ((0.5, 1), (0.5, 4))
 """With pipeline stages: plain 1F1B, or four chunks on each stage where the layers allow it."""
 SEQS_PER_STAGE = 8
 """Sequences of a step for each pipeline stage of a replica, where the batch is blank: bubbles stay small."""
-USUAL_SEQ_LEN, USUAL_DEVICES, USUAL_SHARDING = 4096, 64, "zero1"
+USUAL_SEQ_LEN, USUAL_DEVICES, USUAL_SHARDING, USUAL_DTYPE = 4096, 64, "zero1", "bf16"
 REAL_IMBALANCE = 1.2
 """Busiest expert group over the mean with real routing. In the published pairs of the same run with balanced and with
 real routing, steps take 8 to 20 % longer, and experts and their traffic are about two thirds of a step."""
@@ -47,7 +46,8 @@ class Line:
     """What a line says of device, model, layout and software."""
 
     def __init__(self, row: Row, catalog: Catalog):
-        self.row, self.cells, self.notes = row, numbers_of(row), list[str]()
+        self.row, self.cells = row, numbers_of(row)
+        self.notes = [f"{problem.key} {problem.found}, taken for blank" for problem in problems_of(row)]
         self.words = words_of(row)
         software = software_of(row.get("software", ""))
         stack = stack_of(software)
@@ -57,7 +57,7 @@ class Line:
         self.seq_len = self._cell("seq_len", USUAL_SEQ_LEN)
         self.devices = self._cell("n_devices", self._least_devices())
         self.dims = self._dims()
-        self.fp8 = "fp8" in self._word("dtype", "bf16")
+        self.fp8 = self._precision() == "fp8"
         self.overlaps = self.words.overlaps
         self.unfused = stack == "torch" and not self.words.compiled
         kind = "moe" if self.is_moe else "dense"
@@ -78,7 +78,7 @@ class Line:
         degrees = self._degrees()
         if not self.cells["global_batch_seqs"]:
             self.notes.append(f"global_batch_seqs unknown, {SEQS_PER_STAGE} for each stage of a replica assumed")
-        word = file.SHARDINGS[self.row.get("sharding", "").lower()]
+        word = word_of(self.row, "sharding")
         if word is None:
             self.notes.append(f"sharding unknown, {USUAL_SHARDING} assumed")
         sharding = SHARDINGS.index(word or USUAL_SHARDING)
@@ -125,7 +125,7 @@ class Line:
         return [(weight, min(float(stages), most)) for weight, stages in VIRTUAL_STAGES_PRIOR]
 
     def _recomputes(self) -> Weighted:
-        if given := file.RECOMPUTES[self.row.get("recompute", "").lower()]:
+        if given := word_of(self.row, "recompute"):
             return [(1.0, RECOMPUTES.index(given))]
         self.notes.append("recompute unknown")
         return [(weight, RECOMPUTES.index(name)) for weight, name in RECOMPUTE_PRIOR]
@@ -142,10 +142,11 @@ class Line:
             self.notes.append(f"{column} unknown, {default:g} assumed")
         return default if value is None else value
 
-    def _word(self, column: str, default: str) -> str:
-        if not self.row.get(column):
-            self.notes.append(f"{column} unknown, {default} assumed")
-        return self.row.get(column, "").lower() or default
+    def _precision(self) -> str:
+        if given := word_of(self.row, "dtype"):
+            return given
+        self.notes.append(f"dtype unknown, {USUAL_DTYPE} assumed")
+        return USUAL_DTYPE
 
     def _dims(self) -> Dims:
         name = self.row.get("model", "")
@@ -164,7 +165,8 @@ class Line:
         try:
             device, _ = filled(catalog.find(name), catalog)
         except UsageError:
-            self.notes.append(f"unknown accelerator '{name}': taken for a device with the median peak of the catalogue")
+            found = f"unknown accelerator '{name}'" if name else "accelerator unknown"
+            self.notes.append(f"{found}: taken for a device with the median peak of the catalogue")
             return DeviceSpec(name="unknown", vendor="unknown", bf16_tflops=median(peaks))
         if device.bf16_tflops is None and device.achieved_bf16_tflops is None:
             self.notes.append(f"{name} has no published peak: the median of the catalogue assumed")
