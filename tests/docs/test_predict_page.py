@@ -95,7 +95,7 @@ def test_the_words_that_count_do_count():
 
     assert not any(words_of({"notes": word}).overlaps for word in no_overlap)
     assert all(words_of({"notes": word}).compiled for word in compiled)
-    assert [words_of({"notes": word}).power_limit_w for word in power] == [650]
+    assert [words_of({"notes": word}).power_limit_w for word in power] == [650, 650]
     assert all(words_of({"notes": word}).balanced for word in balanced)
     assert all(words_of({"notes": word}).mtp for word in mtp)
 
@@ -104,7 +104,7 @@ def test_the_words_that_deny_do_deny():
     sentence = next(line for line in PAGE.splitlines() if line.startswith("A word counts unless"))
     before, after = (CODE.findall(part) for part in sentence.split(" stands before it"))
 
-    assert (len(before), len(after)) == (4, 2)
+    assert (len(before), len(after)) == (5, 5)
     assert not any(words_of({"notes": f"{word} MTP"}).mtp for word in before)
     assert not any(words_of({"notes": f"MTP {word}"}).mtp for word in after)
 

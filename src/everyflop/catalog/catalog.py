@@ -14,6 +14,9 @@ from typing import Any
 from everyflop.base.errors import Problem, UsageError
 from everyflop.spec.device import DeviceSpec, PriceQuote
 
+FEWEST_LETTERS = 3
+"""Of a name that is looked for among other words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
@@ -41,6 +44,18 @@ class Catalog:
             f"there is no device '{name}': {hint}`everyflop catalog list` shows all, "
             "and a [[device]] entry in the fleet file adds one."
         )
+
+    def described(self, text: str) -> DeviceSpec | None:
+        """Return the device that a description names among other words, such as "H100 NVL (94 GB)"; None for none.
+
+        The longest name found counts. Without one, a text that is the end of just one device's names, such as "v5p".
+        """
+        low = text.casefold()
+        found = [(len(name), device) for name, device in self._names.items() if _names(name, low)]
+        if found:
+            return self.devices[max(found, key=lambda pair: pair[0])[1]]
+        ends = {device for name, device in self._names.items() if _names(name[-len(spelling(text)) :], low)}
+        return self.devices[ends.pop()] if len(ends) == 1 and len(spelling(text)) >= FEWEST_LETTERS else None
 
     def __contains__(self, name: str) -> bool:
         """Whether `find` knows the name."""
@@ -98,6 +113,14 @@ class Catalog:
     def _nearest(self, name: str) -> list[str]:
         near = difflib.get_close_matches(spelling(name), self._names, n=3)
         return list(dict.fromkeys(self._names[text] for text in near))
+
+
+def _names(name: str, low: str) -> bool:
+    """Whether a spelling stands in a text as a word of its own, with any separators inside."""
+    if len(name) < FEWEST_LETTERS or not any(c.isdigit() for c in name):
+        return False
+    inside = r"[\s_()-]*".join(map(re.escape, name))
+    return bool(re.search(rf"(?<![a-z0-9]){inside}(?![a-z0-9])", low))
 
 
 def spelling(text: str) -> str:

@@ -13,7 +13,14 @@ FULL = {
     **{"hidden": "4096", "ffn": "14336", "heads": "32", "kv_heads": "8", "experts": "8", "topk": "2"},
     **{"expert_ffn": "14336", "vocab": "32000", "seq_len": "4096", "global_batch_seqs": "256"},
     **{"total_params_b": "46.7", "active_params_b": "12.9", "tp": "1", "pp": "4", "vpp": "8", "ep": "8", "dp": "16"},
-    **{"micro_batch": "1", "sharding": "zero1", "recompute": "none", "dtype": "bf16", "notes": "balanced"},
+    **{
+        "micro_batch": "1",
+        "sharding": "zero1",
+        "recompute": "none",
+        "dtype": "bf16",
+        "notes": "balanced",
+        "software": "Megatron-Core",
+    },
 }
 
 
@@ -57,7 +64,10 @@ def test_replicas_are_what_the_other_degrees_leave():
 
 
 def test_a_layout_that_is_not_all_devices_is_noted():
-    assert "its layout takes 32 devices, not 64" in read(dp="8").notes
+    read_again = read(dp="8")
+
+    assert "its layout takes 32 devices, not 64: 16 replicas assumed" in read_again.notes
+    assert read_again.layouts()[0][1]["dp"] == 16
 
 
 def test_the_batch_has_eight_sequences_for_each_stage_of_each_replica():
@@ -108,6 +118,54 @@ def test_a_device_without_a_known_peak_has_the_median_of_the_catalogue(accelerat
 
     assert line.chip.bf16_flops == peaks[len(peaks) // 2] * 1e12
     assert any("median" in note for note in line.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("H100 NVL (94 GB)", "h100-sxm"),
+        ("AMD Instinct MI300X OAM", "mi300x"),
+        ("v5p", "tpu-v5p"),
+        ("TPU v6e-256", "tpu-v6e"),
+    ],
+)
+def test_a_description_is_taken_for_the_device_that_it_names_and_noted(text, name):
+    line = read(accelerator=text)
+
+    assert line.tags.chip[0] == name
+    assert f"accelerator '{text}' taken for {name}" in line.notes
+
+
+def test_an_unknown_device_may_be_three_times_as_fast_or_slow():
+    assert read(accelerator="Riddle 9000").log_sd == pytest.approx(1.0)
+    assert read().log_sd == 0
+
+
+def test_a_model_of_which_nothing_is_known_may_have_any_size():
+    blank = dict.fromkeys(("layers", "hidden", "total_params_b", "active_params_b"), "")
+
+    assert read(**blank).log_sd == pytest.approx(1.5)
+
+
+def test_fp8_on_a_device_that_has_none_is_noted():
+    assert "a100-80g has no known fp8 speed: computed in bf16" in read(accelerator="A100", dtype="fp8").notes
+
+
+@pytest.mark.parametrize(
+    ("cells", "what"),
+    [
+        ({"ep": "1024"}, "ep above 8 experts"),
+        ({"pp": "64"}, "pp above 32 layers"),
+        ({"vpp": "16"}, "pp above 32 layers"),
+        ({"tp": "64"}, "tp above 32 heads"),
+        ({"topk": "9"}, "topk above experts"),
+        ({"kv_heads": "64"}, "kv_heads above heads"),
+        ({"n_devices": "2"}, "tp, pp and cp above n_devices"),
+        ({"kind": "dense", "experts": "0"}, "ep without experts"),
+    ],
+)
+def test_what_no_run_can_be_is_noted(cells, what):
+    assert any(note.startswith("impossible as written") and what in note for note in read(**cells).notes)
 
 
 def test_a_device_of_the_users_is_found_in_the_catalogue_that_has_it():

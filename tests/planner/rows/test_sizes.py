@@ -8,8 +8,8 @@ from everyflop.planner.rows.sizes import filled_sizes
 LLAMA_70B = {"layers": 80.0, "hidden": 8192.0, "heads": 64.0, "kv_heads": 8.0, "vocab": 128_256.0, "ffn": 28_672.0}
 
 
-def filled(**cells: float | None):
-    return filled_sizes({**dict.fromkeys(NUMBERS), **cells})
+def filled(*, moe: bool = False, **cells: float | None):
+    return filled_sizes({**dict.fromkeys(NUMBERS), **cells}, moe=moe)
 
 
 def test_known_sizes_are_kept_without_a_word():
@@ -69,3 +69,20 @@ def test_parameters_that_a_token_does_not_meet_are_experts():
 
 def test_a_model_of_which_nothing_is_known_has_ten_billion_parameters_and_says_so():
     assert filled()[1][0].endswith("assumed, 10 B parameters")
+
+
+@pytest.mark.parametrize("sizes", [{}, {"layers": 94.0, "hidden": 4096.0}])
+def test_a_line_that_says_moe_gets_experts_that_hold_what_a_token_does_not_meet(sizes):
+    cells, notes = filled(moe=True, total_params_b=235.0, active_params_b=22.0, **sizes)
+    idle = cells["experts"] - cells["topk"]
+
+    assert 3 * cells["layers"] * cells["hidden"] * cells["expert_ffn"] * idle == pytest.approx(213e9, rel=0.05)
+    assert notes
+
+
+def test_of_an_moe_model_a_token_meets_a_tenth_where_only_the_total_is_known():
+    cells, notes = filled(moe=True, total_params_b=235.0)
+
+    assert cells["active_params_b"] == 23.5
+    assert cells["experts"] > cells["topk"]
+    assert "active_params_b unknown, 23.5 assumed" in notes

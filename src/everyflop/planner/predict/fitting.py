@@ -108,7 +108,7 @@ class Measured:
 
 
 def formula(rows: RowCases, constants: Constants) -> tuple[np.ndarray, np.ndarray, Evidence]:
-    """Return log tokens/s of each row by the formulas, its variance over blank cells, and what a calibration needs."""
+    """Return log tokens/s of each row, its variance over what was assumed, and the evidence for a calibration."""
     cases = rows.cases
     parts = step_time(cases, constants)
     log_speed = np.log(cases.batch_seqs * cases.seq_len / np.sum(list(parts.values()), axis=0))
@@ -118,7 +118,7 @@ def formula(rows: RowCases, constants: Constants) -> tuple[np.ndarray, np.ndarra
         np.stack([rows.mean(column) for column in shares.T], axis=1),
         np.stack([rows.mean(column) for column in logs.T], axis=1),
     )
-    return rows.mean(log_speed), rows.spread(log_speed), evidence
+    return rows.mean(log_speed), rows.spread(log_speed) + rows.log_sd**2, evidence
 
 
 def fit_constants(measured: Measured, deviations: Deviations = START, *, rounds: int = 3) -> Constants:

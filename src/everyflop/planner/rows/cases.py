@@ -29,6 +29,8 @@ class RowCases:
     """Prior probability of each case; those of a line sum to 1."""
     tags: Tags
     """One entry for each line."""
+    log_sd: np.ndarray
+    """Of log speed, for each line: what assumptions beside the weighted cases leave open."""
     notes: tuple[str, ...]
     """For each line, what was assumed."""
 
@@ -51,6 +53,7 @@ def row_cases(rows: Sequence[Row], catalog: Catalog) -> RowCases:
         row=row,
         weight=np.array([weight for _, weight, _ in flat]),
         tags=Tags.stack_up([line.tags for line in lines]),
+        log_sd=np.array([line.log_sd for line in lines]),
         notes=tuple("; ".join(line.notes) for line in lines),
     )
 

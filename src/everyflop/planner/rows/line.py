@@ -13,7 +13,6 @@ import numpy as np
 
 from everyflop.accounting.dims import Dims
 from everyflop.accounting.layouts import RECOMPUTES, SHARDINGS
-from everyflop.base.errors import UsageError
 from everyflop.catalog.catalog import Catalog
 from everyflop.catalog.fill import filled
 from everyflop.planner.rows.cells import Row, numbers_of, problems_of, word_of
@@ -21,7 +20,7 @@ from everyflop.planner.rows.model import row_model
 from everyflop.planner.rows.words import words_of
 from everyflop.planner.speed.calibration import Tags
 from everyflop.planner.speed.chip import chip_of
-from everyflop.planner.speed.software import software_of, stack_of
+from everyflop.planner.speed.software import is_known, software_of, stack_of
 from everyflop.spec.device import DeviceSpec
 
 Weighted = list[tuple[float, float]]
@@ -38,6 +37,11 @@ REAL_IMBALANCE = 1.2
 """Busiest expert group over the mean with real routing. In the published pairs of the same run with balanced and with
 real routing, steps take 8 to 20 % longer, and experts and their traffic are about two thirds of a step."""
 
+UNKNOWN_PEAK_LOG_SD = 1.0
+"""Standard deviation of the logarithm of the catalogue's peaks."""
+UNKNOWN_SIZE_LOG_SD = 1.5
+"""Of a model of which nothing is known: a factor of 4.5 either way."""
+
 MLA_MODELS = re.compile(r"deepseek[- ]?v[23]|kimi|moonlight|mla", re.IGNORECASE)
 WINDOWED_MODELS, WINDOW, WINDOWED_SHARE = re.compile(r"gpt-?oss", re.IGNORECASE), 128, 0.5
 
@@ -47,10 +51,15 @@ class Line:
 
     def __init__(self, row: Row, catalog: Catalog):
         self.row, self.cells = row, numbers_of(row)
+        self.log_sd = 0.0
+        """What assumptions beside weighted cases leave open of log speed."""
         self.notes = [f"{problem.key} {problem.found}, taken for blank" for problem in problems_of(row)]
         self.words = words_of(row)
         software = software_of(row.get("software", ""))
         stack = stack_of(software)
+        if not is_known(software):
+            named = f" '{software}'" if software else ""
+            self.notes.append(f"software{named} unknown, taken for one of the {stack} kind")
         device = self._device(catalog)
         self.chip, assumed = chip_of(device, power_limit_w=self.words.power_limit_w)
         self.notes += assumed
@@ -58,6 +67,8 @@ class Line:
         self.devices = self._cell("n_devices", self._least_devices())
         self.dims = self._dims()
         self.fp8 = self._precision() == "fp8"
+        if self.fp8 and not self.chip.fp8_flops:
+            self.notes.append(f"{device.name} has no known fp8 speed: computed in bf16")
         self.overlaps = self.words.overlaps
         self.unfused = stack == "torch" and not self.words.compiled
         kind = "moe" if self.is_moe else "dense"
@@ -93,10 +104,26 @@ class Line:
         if blank := [name for name in names if not self.cells[name]]:
             self.notes.append(f"{', '.join(blank)} unknown, 1 assumed")
         tp, pp, cp, ep = (self.cells[name] or 1 for name in ("tp", "pp", "cp", "ep"))
-        dp = self.cells["dp"] or max(self.devices // (tp * pp * cp), 1)
-        if (taken := tp * pp * cp * dp) != self.devices:
-            self.notes.append(f"its layout takes {taken:g} devices, not {self.devices:g}")
+        dp = max(self.devices // (tp * pp * cp), 1)
+        if (taken := tp * pp * cp * (self.cells["dp"] or dp)) != self.devices:
+            self.notes.append(f"its layout takes {taken:g} devices, not {self.devices:g}: {dp:g} replicas assumed")
+        self._note_impossible(ep)
         return {"tp": tp, "pp": pp, "cp": cp, "ep": ep, "etp": self.cells["etp"] or self._etp(tp, cp, ep, dp), "dp": dp}
+
+    def _note_impossible(self, ep: float) -> None:
+        """Note what no run can be; it is predicted all the same."""
+        cells, dims = self.cells, self.dims
+        above = {
+            f"ep above {dims.n_experts:g} experts": self.is_moe and ep > dims.n_experts,
+            "ep without experts": not self.is_moe and ep > 1,
+            f"tp above {dims.n_heads:g} heads": (cells["tp"] or 1) > dims.n_heads,
+            f"pp above {dims.n_layers:g} layers": (cells["pp"] or 1) * (cells["vpp"] or 1) > dims.n_layers,
+            "topk above experts": self.is_moe and dims.experts_per_token > dims.n_experts,
+            "kv_heads above heads": dims.n_kv_heads > dims.n_heads,
+            "tp, pp and cp above n_devices": np.prod([cells[k] or 1 for k in ("tp", "pp", "cp")]) > self.devices,
+        }
+        if found := [what for what, is_so in above.items() if is_so]:
+            self.notes.append(f"impossible as written: {', '.join(found)}")
 
     def _etp(self, tp: float, cp: float, ep: float, dp: float) -> float:
         """Megatron-LM divides experts like everything else unless told otherwise; others do so only without ep."""
@@ -151,8 +178,11 @@ class Line:
     def _dims(self) -> Dims:
         name = self.row.get("model", "")
         positions = int(self.seq_len) if self.row.get("kind") != "moe" else 0
-        model = row_model(self.cells, mla=bool(MLA_MODELS.search(name)), learned_positions=positions)
+        cells, moe = self.cells, self.row.get("kind", "").lower() == "moe"
+        model = row_model(cells, moe=moe, mla=bool(MLA_MODELS.search(name)), learned_positions=positions)
         self.notes += model.notes
+        if not any(cells[column] for column in ("hidden", "layers", "total_params_b", "active_params_b")):
+            self._doubt("size of the model unknown", UNKNOWN_SIZE_LOG_SD)
         dims = model.dims
         if self.words.mtp:
             dims = replace(dims, n_layers=dims.n_layers + 1, extra_heads=1)
@@ -162,16 +192,23 @@ class Line:
 
     def _device(self, catalog: Catalog) -> DeviceSpec:
         name, peaks = self.row.get("accelerator", ""), [d.bf16_tflops for d in catalog.devices.values()]
-        try:
-            device, _ = filled(catalog.find(name), catalog)
-        except UsageError:
+        device = catalog.find(name) if name in catalog else catalog.described(name)
+        if device is None:
             found = f"unknown accelerator '{name}'" if name else "accelerator unknown"
-            self.notes.append(f"{found}: taken for a device with the median peak of the catalogue")
+            self._doubt(f"{found}: taken for a device with the median peak of the catalogue", UNKNOWN_PEAK_LOG_SD)
             return DeviceSpec(name="unknown", vendor="unknown", bf16_tflops=median(peaks))
+        if name not in catalog:
+            self.notes.append(f"accelerator '{name}' taken for {device.name}")
+        device, _ = filled(device, catalog)
         if device.bf16_tflops is None and device.achieved_bf16_tflops is None:
-            self.notes.append(f"{name} has no published peak: the median of the catalogue assumed")
+            self._doubt(f"{name} has no published peak: the median of the catalogue assumed", UNKNOWN_PEAK_LOG_SD)
             device = device.model_copy(update={"bf16_tflops": median(peaks)})
         return device
+
+    def _doubt(self, note: str, log_sd: float) -> None:
+        """Note an assumption that may be off by a factor, with its standard deviation in log speed."""
+        self.notes.append(note)
+        self.log_sd = float(np.hypot(self.log_sd, log_sd))
 
 
 def median(values: Sequence[float | None]) -> float:

@@ -53,14 +53,14 @@ class Guess:
         return f"{attention}, {mlp}, {self.dense_layers} dense layers{', tied embedding' if self.tied else ''}"
 
 
-def row_model(cells: Cells, *, mla: bool, learned_positions: int = 0) -> RowModel:
+def row_model(cells: Cells, *, moe: bool = False, mla: bool = False, learned_positions: int = 0) -> RowModel:
     """Return the model of a line.
 
-    mla: whether its name says that it has multi-head latent attention; learned_positions: how many there are if the
-    model learns them.
+    moe: whether the line says that it has experts; mla: whether its name says that it has multi-head latent attention;
+    learned_positions: how many there are if the model learns them.
     """
     shape_is_known = bool(cells["layers"] and cells["hidden"])
-    cells, notes = filled_sizes(cells)
+    cells, notes = filled_sizes(cells, moe=moe)
     guesses = list(_guesses(cells, mla=mla, learned_positions=learned_positions))
     guess = _best(cells, guesses, COUNTS)
     if _error(_dims(cells, guess), cells, COUNTS) > WRONG_COUNT and shape_is_known:

@@ -17,18 +17,32 @@ WIDTH_OVER_DEPTH = 100
 HEAD_DIM = 128
 VOCAB = 100_000
 FFN_OVER_HIDDEN = 4
-EXPERTS_PER_TOKEN = 8
+EXPERTS_PER_TOKEN, EXPERTS = 8, 64
+ACTIVE_SHARE = 0.1
+"""Of an MoE model's parameters, those that a token meets, where only the total is known."""
 EXPERT_OVER_HIDDEN = 0.25
 
 
-def filled_sizes(cells: Cells) -> tuple[dict[str, float | None], list[str]]:
-    """Return the cells with no size of the model blank that matters, and what was assumed."""
+def filled_sizes(cells: Cells, *, moe: bool = False) -> tuple[dict[str, float | None], list[str]]:
+    """Return the cells with no size of the model blank that matters, and what was assumed.
+
+    moe: whether the line says that the model has experts, even if not how many.
+    """
     notes: list[str] = []
+    no_experts = moe and not cells["experts"]
+    if no_experts and not cells["active_params_b"]:
+        active = ACTIVE_SHARE * (cells["total_params_b"] or UNKNOWN_PARAMS_B)
+        cells = {**cells, "active_params_b": active}
+        notes.append(f"active_params_b unknown, {active:g} assumed")
     if not cells["layers"] or not cells["hidden"]:
         cells = _usual_shape(cells)
         counted = cells["total_params_b"] or cells["active_params_b"]
         unknown = "" if counted else f", {UNKNOWN_PARAMS_B:g} B parameters"
         notes.append(f"{UNKNOWN_SHAPE}, usual proportions assumed{unknown}")
+    elif no_experts:
+        experts = _usual_experts(cells)
+        cells = {**cells, **experts}
+        notes.append(f"experts unknown, {experts['experts']:g} assumed")
     filled = dict(cells)
     for column, usual in _usual(cells).items():
         if not filled[column]:
@@ -64,9 +78,14 @@ def _usual_shape(cells: Cells) -> dict[str, float | None]:
     hidden = cells["hidden"] or max(128.0, 128 * round((WIDTH_OVER_DEPTH * active / 12) ** (1 / 3) / 128))
     layers = cells["layers"] or max(1.0, round(active / (12 * hidden**2)))
     filled = {**cells, "hidden": hidden, "layers": layers, "heads": cells["heads"] or max(1.0, hidden // HEAD_DIM)}
-    if total > 1.2 * active and not cells["experts"]:
-        width = EXPERT_OVER_HIDDEN * hidden
-        idle = (total - active) / (3 * hidden * width * layers)
-        experts = float(EXPERTS_PER_TOKEN + round(idle))
-        filled |= {"expert_ffn": width, "topk": float(EXPERTS_PER_TOKEN), "experts": experts, "shared_experts": 0.0}
-    return filled
+    return filled | _usual_experts(filled) if total > 1.2 * active and not cells["experts"] else filled
+
+
+def _usual_experts(cells: Cells) -> dict[str, float]:
+    """Return as many experts of usual width as hold the parameters that a token does not meet."""
+    hidden, layers = cells["hidden"] or 1.0, cells["layers"] or 1.0
+    width = cells["expert_ffn"] or EXPERT_OVER_HIDDEN * hidden
+    idle = ((cells["total_params_b"] or 0.0) - (cells["active_params_b"] or 0.0)) * GIGA / (3 * hidden * width * layers)
+    chosen = cells["topk"] or float(EXPERTS_PER_TOKEN)
+    experts = chosen + round(idle) if idle > 0 else max(chosen, float(EXPERTS))
+    return {"expert_ffn": width, "topk": chosen, "experts": experts, "shared_experts": cells["shared_experts"] or 0.0}

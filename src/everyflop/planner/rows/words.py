@@ -1,20 +1,23 @@
 """What the free text of a table's line says that matters for speed.
 
-A word counts unless it is denied: "no", "not", "without" or "w/o" before it, "off" or "disabled" after it.
+A word counts unless it is denied: "no", "not", "without", "w/o" or "excluding" before it; "off", "disabled", "none",
+"not used" or 0 after it.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-BALANCED = r"balanced|token.?drop\w*|capacity|padded"
+BALANCED = (
+    r"(?<!load[- ])(?:force[d]?[- ])?balanced\b|token.?drop\w*|capacity (?:factor )?\d(?:\.\d+)?(?![\d ]*[GT]B)|padded"
+)
 COMPILED = r"compile\w*"
 MTP = r"MTP\b"
-NO_OVERLAP = re.compile(r"(?:no|without) (?:\w+ )?overlap|overlap[^;,.]{0,20} off", re.IGNORECASE)
-POWER_LIMIT = re.compile(r"(\d{2,4}) ?W (?:power )?limit", re.IGNORECASE)
+OVERLAP = r"(?:\b(?!no\b|not\b|without\b)\w+[ -])?overlap\w*(?: features)?"
+POWER_LIMIT = re.compile(r"(\d{2,4}) ?W (?:power )?limit|limit(?:ed to)? (\d{2,4}) ?W\b", re.IGNORECASE)
 
-_DENIED_BEFORE = re.compile(r"\b(?:(?:no|not|non|without|w/o)[ -]+(?:torch\.)?|un|im)$", re.IGNORECASE)
-_DENIED_AFTER = re.compile(r" (?:is )?(?:off|disabled)\b", re.IGNORECASE)
+_DENIED_BEFORE = re.compile(r"\b(?:(?:no|not|non|without|w/o|excluding)[ -]+(?:torch\.)?|un|im)$", re.IGNORECASE)
+_DENIED_AFTER = re.compile(r"(?: is|:|=)? ?(?:off|disabled|none|no|0|not (?:used|enabled))\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +39,19 @@ def words_of(row: Mapping[str, str]) -> Words:
     """Return what a line's notes and software say."""
     text = f"{row.get('notes', '')} {row.get('software', '')}"
     limit = POWER_LIMIT.search(text)
+    overlap = list(re.finditer(OVERLAP, text, re.IGNORECASE))
     return Words(
         balanced=_says(BALANCED, text),
         compiled=_says(COMPILED, text),
-        overlaps=not NO_OVERLAP.search(text),
+        overlaps=not overlap or any(not _denied(found, text) for found in overlap),
         mtp=_says(MTP, text),
-        power_limit_w=float(limit[1]) if limit else None,
+        power_limit_w=float(limit[1] or limit[2]) if limit else None,
     )
 
 
 def _says(words: str, text: str) -> bool:
-    return any(
-        not _DENIED_BEFORE.search(text[: found.start()]) and not _DENIED_AFTER.match(text, found.end())
-        for found in re.finditer(words, text, re.IGNORECASE)
-    )
+    return any(not _denied(found, text) for found in re.finditer(words, text, re.IGNORECASE))
+
+
+def _denied(found: re.Match[str], text: str) -> bool:
+    return bool(_DENIED_BEFORE.search(text[: found.start()]) or _DENIED_AFTER.match(text, found.end()))

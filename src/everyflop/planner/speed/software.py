@@ -25,6 +25,7 @@ everyflop is counted to the first until it is measured on accelerators: the layo
 """
 
 _WORDS = {
+    "automodel": r"automodel",
     "megatron-bridge": r"bridge|nemo",
     "primus": r"primus",
     "flagperf": r"flagperf",
@@ -32,13 +33,16 @@ _WORDS = {
     "torchtitan": r"torchtitan",
     "composer": r"composer|foundry",
     "atorch": r"atorch",
-    "automodel": r"automodel",
     "maxtext": r"maxtext",
     "optimum-habana": r"habana|gaudi",
     "everyflop": r"everyflop",
     "te": r"\bte\b|transformer engine",
     "megatron-lm": r"megatron|mcore",
 }
+
+
+_STACK_WORDS = {"xla": r"\bjax\b|xla\b|\btpu", "torch": r"fsdp|deepspeed|torch|hugging ?face|\bhf\b"}
+"""What an unknown software is built on, where its description says so."""
 
 
 def software_of(text: str) -> str:
@@ -48,5 +52,12 @@ def software_of(text: str) -> str:
 
 
 def stack_of(software: str) -> str:
-    """Return the stack of a software; of an unknown one, the commonest."""
-    return _STACKS.get(software, "megatron")
+    """Return the stack of a software; of an unknown one, what it says it is built on, else the commonest."""
+    if known := _STACKS.get(software):
+        return known
+    return next((stack for stack, words in _STACK_WORDS.items() if re.search(words, software)), "megatron")
+
+
+def is_known(software: str) -> bool:
+    """Whether the stack of a software is known, not guessed."""
+    return software in _STACKS
