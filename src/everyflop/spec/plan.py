@@ -59,7 +59,7 @@ class PlannedIsland(Spec):
     cost: Spread
     """Of the whole run."""
     cost_per_ttoken: Spread
-    """Of 10**12 tokens on this island alone, failures and exchanges included."""
+    """Of 10**12 tokens that count: failures, exchanges and the extra tokens of several islands included."""
     mfu: float = Field(ge=0)
     """Share of the dense peak in the precision used."""
     break_even_mfu: float | None = None

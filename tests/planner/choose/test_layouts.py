@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everyflop.accounting.dims import dims_of
-from everyflop.planner.choose.layouts import MOST_IDLE_SHARE, degrees, join, variants
+from everyflop.planner.choose.layouts import MOST_IDLE_SHARE, degrees, distinct, join, refitted, variants
 from everyflop.spec.presets import preset
 
 MODELS = {name: dims_of(preset(name)) for name in ("ling-lite", "ling-1t", "mixtral-8x7b", "deepseek-v3")}
@@ -73,3 +73,33 @@ def test_joining_keeps_the_order():
     both = join([some, some])
 
     assert np.array_equal(both.tp, np.concatenate([some.tp, some.tp]))
+
+
+@settings(max_examples=30)
+@given(st.sampled_from(sorted(MODELS)), st.integers(8, 3000), st.integers(8, 3000))
+def test_a_layout_for_other_devices_differs_in_its_replicas_alone_and_fits(name, devices, others):
+    dims = MODELS[name]
+    before = degrees(dims, devices=devices, domain=8, seq_len=4096, batch_seqs=512)
+
+    after = refitted(before, devices=others, batch_seqs=512)
+
+    assert (after.devices <= others).all()
+    assert (after.devices >= (1 - MOST_IDLE_SHARE) * others).all()
+    assert (after.tp * after.cp * after.dp % (after.ep * after.etp) == 0).all()
+    assert {(int(tp), int(pp)) for tp, pp in zip(after.tp, after.pp, strict=True)} <= {
+        (int(tp), int(pp)) for tp, pp in zip(before.tp, before.pp, strict=True)
+    }
+
+
+def test_for_the_same_devices_layouts_stay_as_they_are():
+    before = degrees(MODELS["ling-lite"], devices=64, domain=8, seq_len=4096, batch_seqs=512)
+    after = refitted(before, devices=64, batch_seqs=512)
+
+    assert [after.at(i) for i in range(len(after))] == [before.at(i) for i in range(len(before))]
+
+
+def test_distinct_layouts_keep_their_order():
+    some = degrees(MODELS["ling-lite"], devices=64, domain=8, seq_len=4096, batch_seqs=512)
+    twice = distinct(join([some, some]))
+
+    assert [twice.at(i) for i in range(len(twice))] == [some.at(i) for i in range(len(some))]

@@ -1,5 +1,7 @@
 """Pools become offers: figures filled in, prices in the plan's currency, numbers of devices to look at."""
 
+from itertools import pairwise
+
 import pytest
 
 from everyflop.catalog.load import load_catalog
@@ -20,15 +22,26 @@ def test_a_pool_that_is_taken_whole_is_one_island_or_even_parts():
     assert offer({**H100, "count": 100}).counts(3) == [50, 100]
 
 
-def test_of_a_range_whole_nodes_between_its_ends_are_looked_at():
-    counts = offer({**A100, "count": [32, 1024]}).counts(2)
-
-    assert counts == [32, 64, 128, 256, 512, 1024]  # each twice the one before
-    assert offer({**A100, "count": [30, 1000]}).counts(1) == [30, 56, 120, 240, 488, 1000]
-
-
-def test_below_one_node_devices_are_counted_singly():
+def test_of_a_range_all_whole_nodes_are_looked_at_where_they_are_few():
+    assert offer({**A100, "count": [30, 64]}).counts(1) == [30, 32, 40, 48, 56, 64]
     assert offer({**A100, "count": [1, 4]}).counts(1) == [1, 2, 3, 4]
+
+
+def test_of_a_wide_range_numbers_in_even_ratios_are_looked_at_closely_for_one_island_and_less_so_for_several():
+    wide = offer({**A100, "count": [32, 32_000]})
+    one, two, four = wide.counts(1), wide.counts(2), wide.counts(4)
+
+    assert max(b / a for a, b in pairwise(one)) <= 1.25  # below 80 devices a node is more than the 7.5 % of a step
+    assert 80 < len(one) <= 98
+    assert len(four) < len(two) < len(one)
+    assert {32_000, 16_000} < set(two)
+    assert {32_000, 16_000, 10_664, 8_000} < set(four)
+
+
+def test_numbers_of_devices_with_their_own_layouts_are_among_those_looked_at():
+    for count in (64, [32, 1024]):
+        made = offer({**A100, "count": count})
+        assert {*made.counts(1), *made.counts(4)} >= set(made.anchors)
 
 
 def test_prices_are_in_the_currency_of_the_plan():
@@ -67,7 +80,7 @@ def test_what_is_inferred_of_a_device_is_said():
 def test_islands_of_one_pool_share_its_network_by_default():
     asked = desk(fleet({**H100, "count": 64, "scale_out_gbit_per_s": 400}), max_islands=2)
 
-    assert asked.market.gbit_per_s[0, 0] == 32 * 400  # the ports of the smaller island
+    assert asked.market.gbit_per_s[0, 0] == 16 * 400  # the ports of the smallest that is looked at
 
 
 def test_links_and_their_prices_hold_both_ways():
@@ -77,18 +90,6 @@ def test_links_and_their_prices_hold_both_ways():
     assert market.gbit_per_s[0, 1] == market.gbit_per_s[1, 0] == 100
     assert market.price_per_gb[1, 0] == 0.02
     assert market.latency_s[0, 1] == market.latency_s[1, 0] == 0.001  # by default 1 ms
-
-
-def test_a_deadline_adds_the_number_of_devices_that_is_just_enough():
-    supply = desk(fleet({**A100, "count": [32, 1024]}), max_islands=1).supply
-    speeds = {option.devices: option.tokens_per_s for option in supply.options(1)}
-    wanted = 1.2 * speeds[256]
-
-    supply.just_enough(wanted)
-
-    (added,) = [option for option in supply.options(1) if option.devices not in speeds]
-    assert 256 < added.devices < 512
-    assert wanted <= added.tokens_per_s <= 1.1 * wanted
 
 
 def test_an_option_is_as_fast_as_failures_leave_its_layout():

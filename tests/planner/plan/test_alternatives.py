@@ -44,7 +44,7 @@ def test_a_pool_that_misses_the_deadline_is_shown_as_near_as_it_comes():
 
 
 def test_the_front_goes_from_the_cheapest_to_the_fastest():
-    points = front(ASKED)
+    points = front(ASKED, ())
     cheapest, fastest = ASKED.best(), ASKED.under(Caps(), "time").best()
     assert cheapest
     assert fastest
@@ -55,7 +55,7 @@ def test_the_front_goes_from_the_cheapest_to_the_fastest():
 
 
 def test_nothing_on_the_front_is_beaten_by_anything_shown():
-    for point in front(ASKED):
+    for point in front(ASKED, ()):
         for choice in (*singles(ASKED), *mixes(ASKED)):
             better = choice.bill.cost < 0.999 * point.bill.cost and choice.bill.days < 0.999 * point.bill.days
             assert not better

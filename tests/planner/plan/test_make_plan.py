@@ -211,3 +211,51 @@ def test_python_plans_as_the_command_does(free):
 def test_shares_above_one_are_no_limits():
     with pytest.raises(UsageError, match="max_supplier_share"):
         ef.plan(THREE, model="ling-lite", tokens=10**11, max_supplier_share=50)
+
+
+RANGES = fleet({**H100, "count": [16, 256]}, {**A100, "count": [16, 512]}, {**MI300X, "count": [8, 128]})
+
+
+@pytest.fixture(scope="module")
+def by_deadline() -> list[Plan]:
+    """Plans for rising deadlines, up to one that binds nothing."""
+    return [plan(RANGES, deadline_days=days) for days in (0.4, 0.5, 0.62, 0.8, 1.0, 1.6, 2.5, 100.0)]
+
+
+def test_a_longer_deadline_never_costs_more(by_deadline):
+    costs = [made.total.cost.p50 for made in by_deadline]
+
+    assert costs == sorted(costs, reverse=True)
+    assert costs[0] > costs[-1]
+
+
+def test_what_keeps_a_deadline_and_a_budget_is_found_for_both_together(by_deadline):
+    for made in by_deadline[:3]:
+        both = plan(RANGES, deadline_days=made.total.days.p50, budget=made.total.cost.p50)
+
+        assert both.total.cost.p50 <= made.total.cost.p50 * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("objective", ["cost", "time"])
+def test_no_choice_of_the_front_beats_what_is_recommended(objective):
+    made = plan(RANGES, objective=objective, budget=6000)
+    best = made.total
+
+    assert made.islands in [choice.islands for choice in made.front]
+    for choice in made.front:
+        if choice.meets_limits:
+            dearer, slower = choice.total.cost.p50 >= best.cost.p50, choice.total.days.p50 >= best.days.p50
+            assert dearer if objective == "cost" else slower
+
+
+def test_fewer_islands_never_cost_less():
+    costs = [plan(RANGES, max_islands=islands).total.cost.p50 for islands in (4, 3, 2, 1)]
+
+    assert costs == sorted(costs)
+
+
+def test_fp8_changes_nothing_on_a_device_that_computes_it_in_bf16():
+    asked = (LITE.model_copy(update={"precision": precision}) for precision in ("bf16", "fp8"))
+    bf16, fp8 = (plan(fleet(A100), workload).total.cost.p50 for workload in asked)
+
+    assert fp8 == pytest.approx(bf16)

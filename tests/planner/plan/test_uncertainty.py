@@ -57,7 +57,7 @@ def test_a_spread_always_holds_its_middle():
 
 
 def test_the_bill_of_one_island_is_as_unsure_as_its_speed():
-    asked = desk(fleet(H100))
+    asked = desk(fleet(H100), max_islands=1)
     choice = alone(asked, 0)
     log_sd = np.sqrt(log_speed_covariance([choice.found[0].evidence], CALIBRATION)[0, 0])
 

@@ -52,7 +52,7 @@ def test_at_its_break_even_mfu_an_island_costs_what_the_cheapest_pool_does(mix):
 
 def test_the_cheapest_pool_has_no_break_even():
     singles = [ASKED.alone(pool).best() for pool in range(3)]
-    yardstick = Yardstick.of([one for one in singles if one])
+    yardstick = Yardstick.of(ASKED, [one for one in singles if one])
     assert yardstick
 
     assert written(singles[yardstick.pool], yardstick).islands[0].break_even_mfu is None
@@ -87,3 +87,17 @@ def test_islands_of_one_pool_are_numbered():
 
     assert choice.kind == "single"
     assert [island.name for island in choice.islands] == ["a-1", "a-2"]
+
+
+def test_islands_of_the_cheapest_pool_cost_together_what_the_yardstick_says():
+    several = desk(fleet({**H100, "count": 64}), max_islands=4)
+    choice = several.alone(0).best()
+    assert choice
+    yardstick = Yardstick.of(several, [choice])
+    assert yardstick
+    chances = Chances(several.market, [choice], load_predictor().calibration)
+    written_out = write_choice(several, chances, 0, None)
+
+    by_share = sum(island.share * island.cost_per_ttoken.p50 for island in written_out.islands)
+    assert by_share == pytest.approx(yardstick.cost_per_ttoken)
+    assert by_share == pytest.approx(written_out.total.cost_per_ttoken.p50)

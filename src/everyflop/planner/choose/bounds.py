@@ -5,12 +5,13 @@ the pool's best, and these add up over the pools of a line-up. So money >= reduc
 between what the limits ask for and the most that there is.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from everyflop.base.units import SECONDS_PER_DAY
-from everyflop.planner.choose.bundles import Offered
+from everyflop.planner.choose.bundles import Bundles, Offered
 from everyflop.planner.choose.line_ups import LineUps
 from everyflop.planner.choose.market import SLACK, Caps, Market
 
@@ -18,6 +19,9 @@ PRICES = 64
 """Multipliers tried, in even ratios."""
 CHUNK = 4096
 """Line-ups bounded at once, to limit memory."""
+
+Parts = Sequence[tuple[int, int]]
+"""(pool, islands on it) for each pool of a line-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,29 @@ class Bounds:
     """Of a token, traffic included."""
     most_speed: np.ndarray
     """After exchanges."""
+    tables: "_Tables"
+
+    def may_help(
+        self, chosen: Sequence[Bundles], parts: Parts, *, loss: float, most_price: float, most_s: float
+    ) -> list[np.ndarray]:
+        """Return for each pool of a line-up which bundles could be in one that is no dearer and no slower.
+
+        loss is the seconds for each token that exchanges take; most_price is that of a token without traffic, most_s
+        its seconds without exchanges.
+        """
+        tables = self.tables
+        reduced = [tables.reduced[:, *part] for part in parts]
+        fast, slow, money = (
+            sum(table[part] for part in parts) for table in (tables.most_speed, tables.least_speed, tables.least_money)
+        )
+        kept = []
+        for part, own, bundles in zip(parts, reduced, chosen, strict=True):
+            least = (sum(reduced) - own)[:, None] + bundles.money_per_s - tables.prices * bundles.tokens_per_s
+            price = (tables.prices + least / np.where(least >= 0, fast, slow)).max(axis=0)
+            price = price + loss * (money - tables.least_money[part] + bundles.money_per_s)
+            speed = fast - tables.most_speed[part] + bundles.tokens_per_s
+            kept.append((price <= most_price * SLACK) & (speed * most_s * SLACK >= 1))
+        return kept
 
 
 def bounds(market: Market, offered: Offered, ups: LineUps, caps: Caps) -> Bounds:
@@ -51,7 +78,9 @@ def bounds(market: Market, offered: Offered, ups: LineUps, caps: Caps) -> Bounds
     price = ratio + loss * money
     kept = (affordable * SLACK >= enough) & (price <= budget * SLACK)
     most = np.minimum(most, affordable)
-    return Bounds(possible[kept], (price + ups.traffic)[kept], (1 / (1 / np.maximum(most, enough) + loss))[kept])
+    return Bounds(
+        possible[kept], (price + ups.traffic)[kept], (1 / (1 / np.maximum(most, enough) + loss))[kept], tables
+    )
 
 
 class _Tables:

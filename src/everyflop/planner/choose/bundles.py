@@ -1,9 +1,11 @@
-"""What one pool can contribute to a mix: so many islands at once, in every combination that it has devices for."""
+"""What one pool can contribute to a mix: so many islands at once.
 
-import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import combinations_with_replacement
+Of combinations that take equally many devices, and so cost the same, the fastest is on offer; where shares of the
+tokens are limited, the slower ones are too.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +24,16 @@ class Bundles:
     money_per_s: np.ndarray
     devices: np.ndarray
 
+    def take(self, kept: np.ndarray) -> "Bundles":
+        """Return some of them."""
+        return replace(
+            self,
+            chosen=self.chosen[kept],
+            tokens_per_s=self.tokens_per_s[kept],
+            money_per_s=self.money_per_s[kept],
+            devices=self.devices[kept],
+        )
+
     def members(self, number: int) -> tuple[Option, ...]:
         """Return the islands of one bundle."""
         return tuple(self.options[index] for index in self.chosen[number])
@@ -31,24 +43,28 @@ Offered = dict[tuple[int, int], Bundles]
 """(pool, islands on it) -> what there is; without an entry there is nothing."""
 
 
-def bundles_of(market: Market, options: Sequence[Option], islands: int) -> Offered:
-    """Return what each pool can contribute with up to so many islands on it."""
+def bundles_of(market: Market, options: Sequence[Option], islands: int, *, shares_limited: bool = False) -> Offered:
+    """Return what each pool can contribute with up to so many islands on it.
+
+    shares_limited: whether suppliers may train only a share of the tokens.
+    """
     offered: Offered = {}
     for pool in sorted({option.pool for option in options}):
         mine = tuple(option for option in options if option.pool == pool)
         most = islands if market.connected(pool, pool) else 1
-        for count in range(1, most + 1):
-            made = _bundles(market, mine, count)
+        rule = market.pools[pool]
+        slower_too = shares_limited or rule.max_share < 1
+        made_of = _combinations(mine, most, rule.most_devices, slower_too=slower_too)
+        for count, chosen in enumerate(made_of, 1):
+            made = _bundles(market, mine, chosen)
             if len(made.chosen):
                 offered[pool, count] = made
     return offered
 
 
-def _bundles(market: Market, options: tuple[Option, ...], count: int) -> Bundles:
-    rule = market.pools[options[0].pool]
-    chosen = _combinations(len(options), count)
+def _bundles(market: Market, options: tuple[Option, ...], chosen: np.ndarray) -> Bundles:
     devices = np.array([option.devices for option in options])[chosen].sum(axis=1)
-    kept = (rule.least_devices <= devices) & (devices <= rule.most_devices)
+    kept = devices >= market.pools[options[0].pool].least_devices
     chosen = chosen[kept]
     return Bundles(
         options=options,
@@ -59,6 +75,21 @@ def _bundles(market: Market, options: tuple[Option, ...], count: int) -> Bundles
     )
 
 
-@functools.cache
-def _combinations(options: int, count: int) -> np.ndarray:
-    return np.array(list(combinations_with_replacement(range(options), count)), dtype=np.int64)
+def _combinations(
+    options: Sequence[Option], most_islands: int, most_devices: int, *, slower_too: bool
+) -> Iterator[np.ndarray]:
+    """Yield for 1, 2, ... islands the fastest combination of each number of devices, as indices (bundles, islands)."""
+    devices = np.array([option.devices for option in options])
+    speed = np.array([option.tokens_per_s for option in options])
+    chosen = np.zeros((1, 0), dtype=np.int64)
+    for _ in range(most_islands):
+        more = np.broadcast_to(np.arange(len(options)), (len(chosen), len(options)))[..., None]
+        extended = np.concatenate([np.repeat(chosen[:, None], len(options), axis=1), more], axis=2)
+        chosen = np.sort(extended.reshape(-1, extended.shape[2]), axis=1)  # equal ones sum up to equal bits
+        total, fast = devices[chosen].sum(axis=1), speed[chosen].sum(axis=1)
+        order = np.lexsort((-fast, total))
+        other = np.diff(total[order]) > 0
+        if slower_too:
+            other |= np.diff(fast[order]) < 0
+        chosen = chosen[order[np.append(True, other) & (total[order] <= most_devices)]]
+        yield chosen

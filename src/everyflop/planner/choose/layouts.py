@@ -6,12 +6,16 @@ All of them as arrays. A layout may leave devices idle where its degrees do not 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from itertools import product
-from math import ceil, gcd
+from math import ceil
+from typing import Any
 
 import numpy as np
 
 from everyflop.accounting.dims import Dims
 from everyflop.accounting.layouts import RECOMPUTES, SHARDINGS, Layouts
+
+Integers = Any
+"""An int, or an array of them."""
 
 MOST_IDLE_SHARE = 0.25
 """Of the devices. Layouts that leave more of them idle are not looked at."""
@@ -32,10 +36,8 @@ def degrees(dims: Dims, *, devices: int, domain: int, seq_len: int, batch_seqs: 
     rows = []
     for tp, pp, cp in product(_tensor(dims, domain), _stages(int(dims.n_layers)), _context(seq_len)):
         for ep, etp in _experts(dims, tp, domain):
-            rank, group = tp * cp, ep * etp
-            step = group // gcd(group, rank)  # replicas that together hold whole groups of experts
-            dp = devices // (rank * pp) // step * step
-            if 1 <= dp <= batch_seqs and rank * pp * dp >= (1 - MOST_IDLE_SHARE) * devices:
+            dp = _replicas(devices, tp * cp, pp, ep * etp)
+            if 1 <= dp <= batch_seqs and tp * cp * pp * dp >= (1 - MOST_IDLE_SHARE) * devices:
                 sharding = "zero1" if pp > 1 else "zero3"
                 rows.append((tp, pp, 1, cp, ep, etp, dp, SHARDINGS.index(sharding), RECOMPUTES.index("full"), 1))
     columns = np.array(rows, dtype=np.int64).reshape(-1, len(fields(Layouts))).T
@@ -63,9 +65,29 @@ def variants(layouts: Layouts, dims: Dims, *, batch_seqs: int) -> Layouts:
     return every.take((n_micro >= 1) & chunked & ~gathered)
 
 
+def refitted(layouts: Layouts, *, devices: int, batch_seqs: int) -> Layouts:
+    """Return layouts for another number of devices: as many replicas as it has room for, all else as it is."""
+    dp = _replicas(devices, layouts.tp * layouts.cp, layouts.pp, layouts.ep * layouts.etp)
+    used = layouts.tp * layouts.cp * layouts.pp * dp
+    kept = (dp >= 1) & (dp * layouts.micro_batch <= batch_seqs) & (used >= (1 - MOST_IDLE_SHARE) * devices)
+    return replace(layouts, dp=dp).take(kept)
+
+
 def join(parts: Sequence[Layouts]) -> Layouts:
     """Put layouts one after the other."""
     return Layouts(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Layouts)))
+
+
+def distinct(layouts: Layouts) -> Layouts:
+    """Return each layout once, in the order of their first."""
+    rows = np.stack([getattr(layouts, f.name) for f in fields(Layouts)], axis=1)
+    return layouts.take(np.sort(np.unique(rows, axis=0, return_index=True)[1]))
+
+
+def _replicas(devices: int, rank: Integers, pp: Integers, group: Integers) -> Integers:
+    """Return the most replicas that together hold whole groups of experts."""
+    step = group // np.gcd(group, rank)
+    return devices // (rank * pp) // step * step
 
 
 def _tensor(dims: Dims, domain: int) -> Iterator[int]:

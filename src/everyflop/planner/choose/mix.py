@@ -6,14 +6,14 @@ in ten thousand.)
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Literal
 
 import numpy as np
 
 from everyflop.base.units import SECONDS_PER_DAY
-from everyflop.planner.choose.bounds import bounds
+from everyflop.planner.choose.bounds import Bounds, bounds
 from everyflop.planner.choose.bundles import Bundles, Offered, bundles_of
 from everyflop.planner.choose.line_ups import ANY, LineUps, Wanted, line_ups
 from everyflop.planner.choose.market import SLACK, Bill, Caps, Market, Option, bill_of
@@ -64,7 +64,7 @@ def best_pick(
     """
     best: Pick | None = None
     for islands in sorted(options):
-        if offered := bundles_of(market, options[islands], islands):
+        if offered := bundles_of(market, options[islands], islands, shares_limited=caps.supplier_share is not None):
             ups = line_ups(market, offered, islands, wanted)
             best = _best_of(market, offered, ups, caps, objective, best)
     return best
@@ -81,39 +81,78 @@ def _best_of(
     for number in np.argsort(least, kind="stable"):
         if best is not None and least[number] > _figures(best.bill, objective)[0] * (1 + SAME):
             break
-        pick = _best_sizes(market, offered, ups, int(number), caps, objective)
+        sizes = _Sizes.of(market, offered, ups, int(number))
+        pick = sizes.that_may_help(bound, _tightened(caps, objective, best)).best(caps, objective)
         if pick is not None and pick.better_than(best, objective):
             best = pick
     return best
 
 
-def _best_sizes(
-    market: Market, offered: Offered, ups: LineUps, number: int, caps: Caps, objective: Objective
-) -> Pick | None:
-    """Return the best bundles for the pools of a line-up."""
-    parts = ups.parts(number)
-    chosen = [offered[part] for part in parts]
-    speeds = _grids([bundles.tokens_per_s for bundles in chosen])
-    raw = _sum(speeds)
-    loss = ups.stop_s[number] / market.tokens_between
-    seconds = market.tokens_needed(ups.islands) * (1 / raw + loss)
-    traffic = ups.traffic[number] * market.tokens_needed(ups.islands)
-    cost = _sum(_grids([bundles.money_per_s for bundles in chosen])) * seconds + traffic
-    kept = _keeps(market, [pool for pool, _ in parts], speeds, raw, caps)
-    if caps.devices is not None:
-        kept &= _sum(_grids([bundles.devices for bundles in chosen])) <= caps.devices
-    if caps.days is not None:
-        kept &= seconds <= caps.days * SECONDS_PER_DAY * SLACK
-    if caps.cost is not None:
-        kept &= cost <= caps.cost * SLACK
-    if not kept.any():
-        return None
-    first, second = (cost, seconds) if objective == "cost" else (seconds, cost)
-    least = first[kept].min()
-    ties = kept & (first <= least * (1 + SAME))
-    at = np.unravel_index(np.argmin(np.where(ties, second, np.inf)), first.shape)
-    islands = _members(chosen, at)
-    return Pick(islands, bill_of(market, islands))
+def _tightened(caps: Caps, objective: Objective, best: Pick | None) -> Caps:
+    """Return the caps with what the best choice so far asks of a better one."""
+    if best is None:
+        return caps
+    if objective == "cost":
+        return replace(caps, cost=min(caps.cost or np.inf, best.bill.cost))
+    return replace(caps, days=min(caps.days or np.inf, best.bill.days))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """The islands of one line-up in all their sizes."""
+
+    market: Market
+    parts: list[tuple[int, int]]
+    chosen: list[Bundles]
+    needed: float
+    """Tokens that the run needs with so many islands."""
+    loss: float
+    """Seconds for each token that exchanges take."""
+    traffic: float
+    """Price of exchanges for each token."""
+
+    @classmethod
+    def of(cls, market: Market, offered: Offered, ups: LineUps, number: int) -> "_Sizes":
+        parts = ups.parts(number)
+        return cls(
+            market=market,
+            parts=parts,
+            chosen=[offered[part] for part in parts],
+            needed=market.tokens_needed(ups.islands),
+            loss=float(ups.stop_s[number]) / market.tokens_between,
+            traffic=float(ups.traffic[number]),
+        )
+
+    def that_may_help(self, bound: Bounds, caps: Caps) -> "_Sizes":
+        """Leave out sizes with which no choice keeps the caps."""
+        most_price = np.inf if caps.cost is None else caps.cost / self.needed - self.traffic
+        most_s = np.inf if caps.days is None else caps.days * SECONDS_PER_DAY / self.needed - self.loss
+        kept = bound.may_help(self.chosen, self.parts, loss=self.loss, most_price=most_price, most_s=most_s)
+        return replace(self, chosen=[one.take(may) for one, may in zip(self.chosen, kept, strict=True)])
+
+    def best(self, caps: Caps, objective: Objective) -> Pick | None:
+        """Return the best sizes that keep the caps."""
+        if not all(len(bundles.chosen) for bundles in self.chosen):
+            return None
+        speeds = _grids([bundles.tokens_per_s for bundles in self.chosen])
+        raw = _sum(speeds)
+        seconds = self.needed * (1 / raw + self.loss)
+        cost = _sum(_grids([bundles.money_per_s for bundles in self.chosen])) * seconds + self.traffic * self.needed
+        kept = _keeps(self.market, [pool for pool, _ in self.parts], speeds, raw, caps)
+        if caps.devices is not None:
+            kept &= _sum(_grids([bundles.devices for bundles in self.chosen])) <= caps.devices
+        if caps.days is not None:
+            kept &= seconds <= caps.days * SECONDS_PER_DAY * SLACK
+        if caps.cost is not None:
+            kept &= cost <= caps.cost * SLACK
+        if not kept.any():
+            return None
+        first, second = (cost, seconds) if objective == "cost" else (seconds, cost)
+        least = first[kept].min()
+        ties = kept & (first <= least * (1 + SAME))
+        at = np.unravel_index(np.argmin(np.where(ties, second, np.inf)), first.shape)
+        islands = _members(self.chosen, at)
+        return Pick(islands, bill_of(self.market, islands))
 
 
 def _members(chosen: Sequence[Bundles], at: Sequence[np.intp]) -> tuple[Option, ...]:

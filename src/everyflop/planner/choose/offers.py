@@ -11,8 +11,10 @@ from everyflop.planner.speed.chip import chip_of
 from everyflop.spec.fleet import Fleet
 from everyflop.spec.pool import Pool
 
-COUNTS = 6
-"""Numbers of devices looked at where a pool offers a range."""
+COUNTS, FEWEST_COUNTS = {1: 96, 2: 16, 3: 8, 4: 6}, 3
+"""Islands -> numbers of devices looked at for each of them where a pool offers a range; with more islands the fewest.
+One island is looked at closely: a batch divides well among some numbers of replicas and badly among others."""
+ANCHORS = 6
 
 SAVED_BYTES_PER_PARAMETER = 12
 """Of a checkpoint: weights and two moments in fp32."""
@@ -34,18 +36,32 @@ class Offer:
         """Whose share of the tokens a limit on suppliers counts."""
         return self.pool.supplier or self.hardware.device.vendor
 
-    def counts(self, max_islands: int) -> list[int]:
-        """Return the numbers of devices that one of up to so many islands could take, smallest first.
+    def counts(self, islands: int) -> list[int]:
+        """Return the numbers of devices that one of so many islands could take, smallest first.
 
-        A pool that is taken whole is one island or even parts. Of a range, whole nodes between its ends, in even steps.
+        A pool that is taken whole is one island or even parts. Of a range, whole nodes between its ends, in even steps:
+        no limit of a plan has a say in them, so that a looser limit never leaves out what a tighter one finds.
         """
         least, most = self.pool.count
-        parts = range(1, max_islands + 1)
+        parts = range(1, islands + 1)
         if least == most:
-            return sorted(most // islands for islands in parts if most % islands == 0)
-        steps = [least * (most / least) ** (step / (COUNTS - 1)) for step in range(COUNTS)]
-        between = (max(self.whole_nodes(count), least) for count in steps)
-        return sorted({least, most, *between, *(self.whole_nodes(most / islands) for islands in parts)})
+            return sorted(most // share for share in parts if most % share == 0)
+        shares = (self.whole_nodes(most / share) for share in parts)
+        return sorted({*self._between(COUNTS.get(islands, FEWEST_COUNTS)), *(n for n in shares if n >= least)})
+
+    @property
+    def anchors(self) -> list[int]:
+        """Numbers of devices whose layouts are searched in full; those between take over their neighbours'."""
+        least, most = self.pool.count
+        return sorted({*self.counts(4), *(self._between(ANCHORS) if most > least else ())})
+
+    def _between(self, counts: int) -> set[int]:
+        """Return about so many numbers of a range's devices: all whole nodes, or those in even ratios."""
+        (least, most), node = self.pool.count, self.hardware.devices_per_node
+        if (most - least) // node < counts:
+            return {least, most, *(n for n in map(self.whole_nodes, range(least, most)) if n >= least)}
+        ratios = (least * (most / least) ** (step / (counts - 1)) for step in range(counts))
+        return {least, most, *(max(self.whole_nodes(count), least) for count in ratios)}
 
     def whole_nodes(self, devices: float) -> int:
         """Return the largest number of devices up to this one that fills nodes; below one node, the number itself."""

@@ -5,6 +5,7 @@ the best of them in every way to trade memory for time; what came out best is ke
 layout for smaller batches is taken.
 """
 
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ import numpy as np
 from everyflop.accounting.dims import Dims
 from everyflop.accounting.layouts import RECOMPUTES, Layouts
 from everyflop.accounting.memory import memory
-from everyflop.planner.choose.layouts import degrees, join, variants
+from everyflop.planner.choose.layouts import degrees, distinct, join, refitted, variants
 from everyflop.planner.predict.predict import Hardware, Prediction, predict
 from everyflop.planner.predict.predictor import Predictor
 from everyflop.planner.speed.calibration import Evidence
@@ -68,12 +69,14 @@ class Search:
         self.limit_gib = float(np.max(chip_of(hardware.device)[0].mem_gib))
         self.least_gib = np.inf
         """The least memory of a device that any layout takes, of all that were looked at."""
+        self._full: dict[int, Layouts] = {}
+        """The short lists that a full search made."""
         self._short: dict[int, Layouts] = {}
         self._found: dict[tuple[int, int], Found | None] = {}
 
     def prepare(self, counts: Sequence[int], *, batch_seqs: int, least_batch_seqs: int) -> None:
         """Make the short list for each number of devices, for batches between these two."""
-        new = [count for count in dict.fromkeys(counts) if count not in self._short]
+        new = [count for count in dict.fromkeys(counts) if count not in self._full]
         if not new:
             return
         ends = dict.fromkeys((batch_seqs, least_batch_seqs))
@@ -81,12 +84,21 @@ class Search:
         kept = self._kept(coarse, ends, lambda *ranked: _best_of_each(*ranked, most=1)[:DEGREES_KEPT])
         every = {count: variants(layouts, self.training.dims, batch_seqs=batch_seqs) for count, layouts in kept.items()}
         fine = {count: self._fitting(layouts, batch_seqs) for count, layouts in every.items()}
-        self._short |= self._kept(fine, ends, _best_of_each)
+        self._full |= self._kept(fine, ends, _best_of_each)
+        self._short |= {count: self._full[count] for count in new}
+
+    def refit(self, counts: Sequence[int], anchors: Sequence[int], *, batch_seqs: int) -> None:
+        """Add to the short list of further numbers of devices what the prepared anchors beside each have in theirs."""
+        for count in counts:
+            at = bisect(anchors, count)
+            near = join([self._full[one] for one in anchors[max(at - 1, 0) : at + 1]])
+            fitting = self._fitting(refitted(near, devices=count, batch_seqs=batch_seqs), batch_seqs)
+            self._short[count] = distinct(join([self._short.get(count, fitting), fitting]))
 
     def best(self, cases: Sequence[tuple[int, int]]) -> list[Found | None]:
         """Return the best layout for each (devices, batch in sequences), None where nothing fits.
 
-        prepare must have seen the numbers of devices.
+        prepare or refit must have seen the numbers of devices.
         """
         new = [case for case in dict.fromkeys(cases) if case not in self._found]
         if new:

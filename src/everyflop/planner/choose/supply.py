@@ -7,7 +7,7 @@ is chosen, at the parts that it really gets.
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from itertools import combinations_with_replacement, pairwise
+from itertools import combinations_with_replacement
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from everyflop.planner.predict.predict import Hardware
 from everyflop.spec.fleet import Fleet
 from everyflop.spec.workload import Workload
 
+PARTS = 8
+"""Layouts are sought for the whole batch and for such a part of it."""
+
 
 class Supply:
     """Offers, and what layouts make of them. Pools with the same hardware share their searches."""
@@ -28,11 +31,14 @@ class Supply:
         self.training = training
         self.offers = offers
         self.max_islands = min(max_islands, workload.batch_seqs)
-        self.counts = [offer.counts(self.max_islands) for offer in offers]
-        """Numbers of devices that an island on each pool could take."""
         self._searches: dict[Hardware, Search] = {}
-        for pool in range(len(offers)):
-            self._prepare(pool)
+        smallest = even_part(workload.batch_seqs, min(PARTS, workload.batch_seqs))
+        for offer in offers:
+            search = self._search(offer)
+            search.prepare(offer.anchors, batch_seqs=workload.batch_seqs, least_batch_seqs=smallest)
+        for offer in offers:
+            between = sorted({n for islands in range(1, self.max_islands + 1) for n in offer.counts(islands)})
+            self._search(offer).refit(between, offer.anchors, batch_seqs=workload.batch_seqs)
 
     def found(self, pool: int, devices: int, batch_seqs: int) -> Found | None:
         """Return the best layout of an island for its part of the batch, None where none fits."""
@@ -55,8 +61,9 @@ class Supply:
         batch_seqs = even_part(self.workload.batch_seqs, islands)
         made = []
         for pool, offer in enumerate(self.offers):
-            found = self._search(offer).best([(count, batch_seqs) for count in self.counts[pool]])
-            rows = zip(self.counts[pool], found, strict=True)
+            counts = offer.counts(islands)
+            found = self._search(offer).best([(count, batch_seqs) for count in counts])
+            rows = zip(counts, found, strict=True)
             made += [self.option(pool, count, one) for count, one in rows if one is not None]
         return [option for option in made if option.tokens_per_s > 0]
 
@@ -79,29 +86,9 @@ class Supply:
         ]
         return changed
 
-    def just_enough(self, tokens_per_s: float) -> None:
-        """Add to each pool's numbers of devices one that is just fast enough alone, where it offers a range."""
-        single = self.options(1)
-        for pool, offer in enumerate(self.offers):
-            mine = [option for option in single if option.pool == pool]
-            for slow, fast in pairwise(mine):
-                if slow.tokens_per_s < tokens_per_s < fast.tokens_per_s and offer.pool.least_devices < fast.devices:
-                    way = (tokens_per_s - slow.tokens_per_s) / (fast.tokens_per_s - slow.tokens_per_s)
-                    wanted = slow.devices + way * (fast.devices - slow.devices)
-                    node = offer.hardware.devices_per_node
-                    count = min(offer.whole_nodes(wanted + 1.05 * node), fast.devices)
-                    self.counts[pool] = sorted({*self.counts[pool], count})
-                    break
-            self._prepare(pool)
-
     def kept_share(self, pool: int, devices: int) -> float:
         """Return what failures and checkpoints leave of an island's time."""
         return self.offers[pool].failures(devices, float(self.training.dims.total_parameters)).kept_share
-
-    def _prepare(self, pool: int) -> None:
-        whole = self.workload.batch_seqs
-        search = self._search(self.offers[pool])
-        search.prepare(self.counts[pool], batch_seqs=whole, least_batch_seqs=even_part(whole, self.max_islands))
 
     def _search(self, offer: Offer) -> Search:
         if offer.hardware not in self._searches:
@@ -120,7 +107,7 @@ def market_of(fleet: Fleet, supply: Supply) -> Market:
             gbit[a, b], latency[a, b], price[a, b] = link.gbit_per_s, link.latency_ms / 1000, link.price_per_gb
         elif a == b:
             # By default islands of one pool use all network ports of the smallest of them.
-            gbit[a, b] = supply.offers[a].hardware.scale_out_gbit_per_s * supply.counts[a][0]
+            gbit[a, b] = supply.offers[a].hardware.scale_out_gbit_per_s * supply.offers[a].anchors[0]
     return Market(
         pools=tuple(
             PoolRules(o.pool.name, o.supplier, o.pool.least_devices, o.pool.most_devices, o.pool.max_share)

@@ -3,6 +3,7 @@
 Where nothing of a kind keeps the limits, the best that breaks them is shown.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from everyflop.planner.choose.settle import Settled
@@ -27,8 +28,10 @@ def mixes(desk: Desk) -> list[Settled]:
     return []
 
 
-def front(desk: Desk) -> list[Settled]:
-    """Return choices that no other one found beats in both cost and time, cheapest first; money and time are free."""
+def front(desk: Desk, found: Sequence[Settled]) -> list[Settled]:
+    """Return choices that no other one beats in both cost and time, cheapest first: of those found already that keep
+    all limits but the budget and the deadline, and of more between the cheapest and the fastest.
+    """
     free = replace(desk.caps, cost=None, days=None)
     cheapest, fastest = desk.under(free, "cost").best(), desk.under(free, "time").best()
     if cheapest is None or fastest is None:
@@ -36,8 +39,8 @@ def front(desk: Desk) -> list[Settled]:
     slow, fast = cheapest.bill.days, fastest.bill.days
     deadlines = [fast * (slow / fast) ** (point / (POINTS - 1)) for point in range(1, POINTS - 1)]
     between = [desk.under(replace(free, days=days), "cost").best() for days in deadlines] if slow > fast * 1.01 else []
-    points = [choice for choice in (cheapest, *between, fastest) if choice is not None]
-    return _unbeaten(points)
+    able = [choice for choice in found if not desk.under(free).broken(choice)]
+    return _unbeaten([choice for choice in (*able, cheapest, *between, fastest) if choice is not None])
 
 
 def _best_of(desk: Desk) -> Settled | None:

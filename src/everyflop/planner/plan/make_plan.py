@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from everyflop.accounting.dims import dims_of
 from everyflop.base.errors import ExpectedNo, UsageError
-from everyflop.base.units import SECONDS_PER_DAY
 from everyflop.catalog.catalog import Catalog
 from everyflop.planner.choose.market import Caps
 from everyflop.planner.choose.offers import offers_of
@@ -51,13 +50,15 @@ def make_plan(
     fleet = _with_islands(fleet, limits.max_islands)
     desk, unusable = desk_of(workload, fleet, catalog, limits, objective)
     alone, mixed = singles(desk), mixes(desk)
-    kept = desk.better(choice for choice in (*alone, *mixed) if not desk.broken(choice))
+    unbeaten = front(desk, [*alone, *mixed])
+    kept = desk.better(choice for choice in (*alone, *mixed, *unbeaten) if not desk.broken(choice))
     if not kept:
         raise no_plan(desk, fleet.currency, wider=_wider(workload, fleet, catalog, limits, objective))
     best = kept[0]
-    yardstick = Yardstick.of(alone)
-    alternatives = _written(desk, desk.better([*alone, *mixed]), yardstick)
-    recommended = next(choice for choice in alternatives if choice.name == desk.name(best))
+    yardstick = Yardstick.of(desk, alone)
+    compared = desk.better([best, *(one for one in (*alone, *mixed) if desk.name(one) != desk.name(best))])
+    alternatives = _written(desk, compared, yardstick)
+    recommended = alternatives[compared.index(best)]
     return Plan(
         objective=objective,
         currency=fleet.currency,
@@ -71,7 +72,7 @@ def make_plan(
         total=recommended.total,
         alternatives=alternatives,
         unusable=unusable,
-        front=_written(desk, front(desk), yardstick),
+        front=_written(desk, unbeaten, yardstick),
         what_if=tuple(what_if(desk, best)),
         measure_next=tuple(measure_next(desk.supply, desk.market, best, model_option=model_option)),
         exchange=fleet.islands.assumption,
@@ -92,8 +93,6 @@ def desk_of(
     predictor = load_predictor().with_measured(fleet.measured, catalog.with_devices(fleet.devices))
     training = Training(dims_of(workload.model), workload.seq_len, workload.precision, predictor)
     supply = Supply(workload, training, offers, max_islands=limits.max_islands)
-    if limits.deadline_days is not None:
-        supply.just_enough(workload.tokens / (limits.deadline_days * SECONDS_PER_DAY))
     caps = Caps(limits.budget, limits.deadline_days, limits.max_supplier_share, limits.max_devices)
     desk = Desk.of(supply, market_of(fleet, supply), caps, objective)
     able = {option.pool for offered in desk.options.values() for option in offered}

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import ndtri
 
-from everyflop.base.units import SECONDS_PER_HOUR, TERA
 from everyflop.planner.choose.market import Market
 from everyflop.planner.choose.settle import Settled
 from everyflop.planner.predict.predict import Z80
@@ -91,9 +90,3 @@ def _bills(market: Market, choice: Settled, errors: np.ndarray) -> tuple[np.ndar
     hourly = sum(island.money_per_hour for island in choice.islands)
     traffic = bill.cost - hourly * 24 * bill.days
     return days, hourly * 24 * days + traffic
-
-
-def cost_per_ttoken(choice: Settled, island: int) -> float:
-    """Return the price of 10**12 tokens on one island alone at its median speed, failures and exchanges included."""
-    option = choice.islands[island]
-    return option.money_per_hour / SECONDS_PER_HOUR / (option.tokens_per_s * choice.bill.kept_share) * TERA

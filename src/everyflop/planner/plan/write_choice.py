@@ -9,7 +9,7 @@ from everyflop.base.units import TERA
 from everyflop.planner.choose.goodput import least_link_gbit_per_s
 from everyflop.planner.choose.settle import Settled
 from everyflop.planner.plan.desk import Desk
-from everyflop.planner.plan.uncertainty import Chances, cost_per_ttoken, log_spread, spread
+from everyflop.planner.plan.uncertainty import Chances, log_spread, spread
 from everyflop.spec.plan import Choice, PlannedIsland, Spread, Total
 
 
@@ -19,12 +19,13 @@ class Yardstick:
 
     pool: int
     cost_per_ttoken: float
+    """Of 10**12 tokens that count."""
 
     @classmethod
-    def of(cls, singles: Sequence[Settled]) -> "Yardstick | None":
-        """Return that of the cheapest per token; None without any."""
-        ranked = sorted((cost_per_ttoken(choice, 0), choice.islands[0].pool) for choice in singles)
-        return cls(ranked[0][1], ranked[0][0]) if ranked else None
+    def of(cls, desk: Desk, singles: Sequence[Settled]) -> "Yardstick | None":
+        """Return that of the cheapest; None without any."""
+        ranked = sorted((choice.bill.cost, choice.islands[0].pool) for choice in singles)
+        return cls(ranked[0][1], ranked[0][0] / desk.market.tokens * TERA) if ranked else None
 
 
 def write_choice(desk: Desk, chances: Chances, number: int, yardstick: Yardstick | None) -> Choice:
@@ -60,7 +61,8 @@ def _island(desk: Desk, chances: Chances, number: int, place: int, yardstick: Ya
     option, found, bill = choice.islands[place], choice.found[place], choice.bill
     offer = desk.supply.offers[option.pool]
     device = offer.hardware.device
-    per_ttoken = cost_per_ttoken(choice, place)
+    cost = _cost(desk, choice, place, days)
+    per_ttoken = cost.p50 / (bill.shares[place] * desk.market.tokens) * TERA
     link, least_link = _links(desk, choice, place)
     others = None if yardstick is None or option.pool == yardstick.pool else yardstick.cost_per_ttoken
     return PlannedIsland(
@@ -79,7 +81,7 @@ def _island(desk: Desk, chances: Chances, number: int, place: int, yardstick: Ya
         share=bill.shares[place],
         price_per_device_hour=offer.price_per_device_hour,
         example_price=offer.pool.example,
-        cost=_cost(desk, choice, place, days),
+        cost=cost,
         cost_per_ttoken=log_spread(per_ttoken, found.log_sd),
         mfu=found.mfu,
         break_even_mfu=None if others is None else found.mfu * per_ttoken / others,

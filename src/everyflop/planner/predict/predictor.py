@@ -43,7 +43,7 @@ class Predictor:
 
     def evidence(self, cases: Cases, parts_s: dict[str, np.ndarray], tags: Tags) -> Evidence:
         """Return cases as the calibration sees them; parts_s are their times by component."""
-        return Evidence(tags, time_shares(parts_s, np.asarray(cases.fp8)), sizes(cases))
+        return Evidence(tags, time_shares(parts_s, cases.in_fp8), sizes(cases))
 
     def with_measured(self, speeds: Sequence[MeasuredSpeed], catalog: Catalog) -> "Predictor":
         """Return a predictor that knows a user's measurements too."""

@@ -31,7 +31,7 @@ def sizes(cases: Cases) -> np.ndarray:
         _log2(layouts.pp) / 1.5,
         _log2(layouts.cp) / 1.5,
         _log2(layouts.ep) / 2,
-        1.5 * np.asarray(cases.fp8, dtype=float),
+        1.5 * np.asarray(cases.in_fp8, dtype=float),
         _log2(layouts.micro_batch) / 1.5,
         layouts.recompute - 1.0,
         _log2(cases.batch_seqs) / 3,
