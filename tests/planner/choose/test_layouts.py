@@ -81,7 +81,7 @@ def test_a_layout_for_other_devices_differs_in_its_replicas_alone_and_fits(name,
     dims = MODELS[name]
     before = degrees(dims, devices=devices, domain=8, seq_len=4096, batch_seqs=512)
 
-    after = refitted(before, devices=others, batch_seqs=512)
+    after, _ = refitted(before, devices=np.full(len(before), others), batch_seqs=512)
 
     assert (after.devices <= others).all()
     assert (after.devices >= (1 - MOST_IDLE_SHARE) * others).all()
@@ -93,9 +93,10 @@ def test_a_layout_for_other_devices_differs_in_its_replicas_alone_and_fits(name,
 
 def test_for_the_same_devices_layouts_stay_as_they_are():
     before = degrees(MODELS["ling-lite"], devices=64, domain=8, seq_len=4096, batch_seqs=512)
-    after = refitted(before, devices=64, batch_seqs=512)
+    after, kept = refitted(before, devices=np.full(len(before), 64), batch_seqs=512)
 
     assert [after.at(i) for i in range(len(after))] == [before.at(i) for i in range(len(before))]
+    assert kept.tolist() == list(range(len(before)))
 
 
 def test_distinct_layouts_keep_their_order():

@@ -4,13 +4,14 @@ Of combinations that take equally many devices, and so cost the same, the fastes
 tokens are limited, the slower ones are too.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from everyflop.base.units import SECONDS_PER_HOUR
-from everyflop.planner.choose.market import Market, Option
+from everyflop.planner.choose.market import Market, Option, PoolRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +52,25 @@ def bundles_of(market: Market, options: Sequence[Option], islands: int, *, share
     offered: Offered = {}
     for pool in sorted({option.pool for option in options}):
         mine = tuple(option for option in options if option.pool == pool)
-        most = islands if market.connected(pool, pool) else 1
         rule = market.pools[pool]
-        slower_too = shares_limited or rule.max_share < 1
-        made_of = _combinations(mine, most, rule.most_devices, slower_too=slower_too)
-        for count, chosen in enumerate(made_of, 1):
-            made = _bundles(market, mine, chosen)
-            if len(made.chosen):
-                offered[pool, count] = made
+        most = islands if market.connected(pool, pool) else 1
+        made = _bundles(mine, rule, most, shares_limited or rule.max_share < 1)
+        offered |= {(pool, count): bundles for count, bundles in enumerate(made, 1) if len(bundles.chosen)}
     return offered
 
 
-def _bundles(market: Market, options: tuple[Option, ...], chosen: np.ndarray) -> Bundles:
+@functools.lru_cache(maxsize=4096)
+def _bundles(options: tuple[Option, ...], rule: PoolRules, most_islands: int, slower_too: bool) -> tuple[Bundles, ...]:
+    """Return those of 1, 2, ... islands; kept, since most questions change little of the market."""
+    return tuple(
+        _of(options, chosen, rule.least_devices)
+        for chosen in _combinations(options, most_islands, rule.most_devices, slower_too=slower_too)
+    )
+
+
+def _of(options: tuple[Option, ...], chosen: np.ndarray, least_devices: int) -> Bundles:
     devices = np.array([option.devices for option in options])[chosen].sum(axis=1)
-    kept = devices >= market.pools[options[0].pool].least_devices
+    kept = devices >= least_devices
     chosen = chosen[kept]
     return Bundles(
         options=options,

@@ -65,12 +65,14 @@ def variants(layouts: Layouts, dims: Dims, *, batch_seqs: int) -> Layouts:
     return every.take((n_micro >= 1) & chunked & ~gathered)
 
 
-def refitted(layouts: Layouts, *, devices: int, batch_seqs: int) -> Layouts:
-    """Return layouts for another number of devices: as many replicas as it has room for, all else as it is."""
+def refitted(layouts: Layouts, *, devices: np.ndarray, batch_seqs: int) -> tuple[Layouts, np.ndarray]:
+    """Return layouts for other numbers of devices, one for each: as many replicas as there is room for, all else as it
+    is. And the indices of those that have any.
+    """
     dp = _replicas(devices, layouts.tp * layouts.cp, layouts.pp, layouts.ep * layouts.etp)
     used = layouts.tp * layouts.cp * layouts.pp * dp
     kept = (dp >= 1) & (dp * layouts.micro_batch <= batch_seqs) & (used >= (1 - MOST_IDLE_SHARE) * devices)
-    return replace(layouts, dp=dp).take(kept)
+    return replace(layouts, dp=dp).take(kept), np.flatnonzero(kept)
 
 
 def join(parts: Sequence[Layouts]) -> Layouts:
@@ -84,7 +86,7 @@ def distinct(layouts: Layouts) -> Layouts:
     return layouts.take(np.sort(np.unique(rows, axis=0, return_index=True)[1]))
 
 
-def _replicas(devices: int, rank: Integers, pp: Integers, group: Integers) -> Integers:
+def _replicas(devices: Integers, rank: Integers, pp: Integers, group: Integers) -> Integers:
     """Return the most replicas that together hold whole groups of experts."""
     step = group // np.gcd(group, rank)
     return devices // (rank * pp) // step * step

@@ -89,11 +89,18 @@ class Search:
 
     def refit(self, counts: Sequence[int], anchors: Sequence[int], *, batch_seqs: int) -> None:
         """Add to the short list of further numbers of devices what the prepared anchors beside each have in theirs."""
+        near = [self._beside(count, anchors) for count in counts]
+        wanted = np.repeat(counts, [len(layouts) for layouts in near])
+        fitted, kept = refitted(join(near), devices=wanted, batch_seqs=batch_seqs)
+        fits = self._memory_gib(fitted, batch_seqs) <= self.limit_gib
+        fitted, wanted = fitted.take(fits), wanted[kept][fits]
         for count in counts:
-            at = bisect(anchors, count)
-            near = join([self._full[one] for one in anchors[max(at - 1, 0) : at + 1]])
-            fitting = self._fitting(refitted(near, devices=count, batch_seqs=batch_seqs), batch_seqs)
-            self._short[count] = distinct(join([self._short.get(count, fitting), fitting]))
+            more = fitted.take(wanted == count)
+            self._short[count] = distinct(join([self._short.get(count, more), more]))
+
+    def _beside(self, count: int, anchors: Sequence[int]) -> Layouts:
+        at = bisect(anchors, count)
+        return join([self._full[one] for one in anchors[max(at - 1, 0) : at + 1]])
 
     def best(self, cases: Sequence[tuple[int, int]]) -> list[Found | None]:
         """Return the best layout for each (devices, batch in sequences), None where nothing fits.

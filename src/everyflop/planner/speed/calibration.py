@@ -90,12 +90,14 @@ class Evidence:
 
 def covariance(a: Evidence, b: Evidence, d: Deviations) -> np.ndarray:
     """Return the prior covariance (A, B) of log(measured / formula), without noise."""
-    together = a.shares @ b.shares.T
-    total = np.zeros_like(together)
-    for same, overall, component in zip(_same(a.tags, b.tags), d.overall, d.component, strict=True):
-        total += same * (overall**2 + component**2 * together)
+    levels = list(zip(_same(a.tags, b.tags), d.overall, d.component, strict=True))
+    overall = sum(same * overall**2 for same, overall, _ in levels)
+    component = sum(same * component**2 for same, _, component in levels)
     kin = (a.tags.stack[:, None] == b.tags.stack) & (a.tags.kind[:, None] == b.tags.kind)
-    return total + kin * d.alike**2 * np.exp(-_square_distance(a.sizes, b.sizes) / (2 * d.alike_distance**2))
+    total = np.exp(_square_distance(a.sizes, b.sizes) / (-2 * d.alike_distance**2))
+    total *= kin * d.alike**2
+    total += component * (a.shares @ b.shares.T)
+    return total + overall
 
 
 def _same(a: Tags, b: Tags) -> list[np.ndarray]:
