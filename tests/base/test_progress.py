@@ -64,6 +64,14 @@ def test_a_terminal_gets_a_bar_with_counts():
     assert "3/3" in out.getvalue()
 
 
+def test_a_title_with_brackets_is_shown_as_it_is():
+    out = Terminal()
+    with progress("Reading [/inst]", total=3, unit="files", stream=out) as bar:
+        bar.advance(3)
+
+    assert "Reading [/inst]" in out.getvalue()
+
+
 def test_a_bar_of_bytes_counts_in_a_unit_that_fits():
     out = Terminal()
     with progress("Checking", total=3 * 2**30, unit="bytes", stream=out) as bar:

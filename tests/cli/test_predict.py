@@ -33,6 +33,16 @@ def test_without_a_file_predictions_are_shown(everyflop, monkeypatch):
     assert "llama3-8b" in everyflop("predict", "--rows", ROWS).out
 
 
+def test_names_are_shown_as_the_table_has_them(everyflop, monkeypatch, tmp_path):
+    monkeypatch.setenv("COLUMNS", "160")
+    (tmp_path / "chat.csv").write_text("id,model,accelerator\n[red]x,Llama [/inst] :tada:,H100\n")
+    shown = everyflop("predict", "--rows", tmp_path / "chat.csv")
+
+    assert shown.code == 0
+    assert "[red]x" in shown.out
+    assert "Llama [/inst] :tada:" in shown.out
+
+
 def test_every_line_gets_a_prediction_and_cells_that_nobody_understands_are_named(everyflop, tmp_path):
     (tmp_path / "odd.csv").write_text("accelerator,tp,dtype\nH100,x,bf9\nRiddle 9000,2,bf16\n,,\n")
     shown = everyflop("predict", "--rows", tmp_path / "odd.csv", "--out", tmp_path / "out.csv")

@@ -88,7 +88,7 @@ def _bar(title: str, total: int, unit: str, stream: TextIO) -> Iterator[Bar]:
 
     in_gib = rich.DownloadColumn(binary_units=True)  # or in MiB, by the total
     columns = (
-        rich.TextColumn("{task.description}"),
+        rich.TextColumn("{task.description}", markup=False),  # a title may name a user's folder
         rich.BarColumn(),
         *((in_gib,) if unit == "bytes" else (rich.MofNCompleteColumn(), rich.TextColumn(unit))),
         rich.TimeRemainingColumn(elapsed_when_finished=True),

@@ -121,9 +121,9 @@ def _print_json(value: Any) -> None:
 def _console() -> "Console":
     import sys
 
-    from rich.console import Console
+    from everyflop.cli.console import plain_console
 
-    return Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False)
+    return plain_console(width=None if sys.stdout.isatty() else _WIDE)
 
 
 def _print_list(devices: "Sequence[DeviceSpec]", catalog: "Catalog") -> None:

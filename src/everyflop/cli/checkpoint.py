@@ -54,13 +54,13 @@ def list_(path: _Where) -> None:
 
     everyflop checkpoint list runs/tiny
     """
-    from rich.console import Console
     from rich.table import Table
 
     from everyflop.base.errors import DamagedFile
     from everyflop.base.progress import progress
     from everyflop.checkpoint.folder import find_all
     from everyflop.checkpoint.read import open_checkpoint
+    from everyflop.cli.console import plain_console
 
     table = Table("checkpoint", "step", "tokens", "size", "saved", "good?")
     for checkpoint in find_all(path):
@@ -68,7 +68,7 @@ def list_(path: _Where) -> None:
             table.add_row(checkpoint.name, *_facts(open_checkpoint(checkpoint, progress=progress)), "yes")
         except DamagedFile as error:
             table.add_row(checkpoint.name, "", "", "", "", f"no: {error}")
-    Console().print(table)
+    plain_console().print(table)
 
 
 @app.command()

@@ -30,16 +30,15 @@ def prepare(
     everyflop data prepare run.toml
     everyflop data prepare run.toml data.held_out_share=0.02
     """
-    from rich.console import Console
-
     from everyflop.base.progress import progress
+    from everyflop.cli.console import plain_console
     from everyflop.data.prepare import prepare as prepare_data
     from everyflop.spec.read import read_run
 
     prepared = prepare_data(read_run(run_file, overrides or ()), progress=progress)
-    console = Console()
+    console = plain_console()
     console.print(_table(prepared))
-    console.print(f"Prepared in {prepared.folder}", highlight=False, soft_wrap=True)
+    console.print(f"Prepared in {prepared.folder}", soft_wrap=True)
 
 
 def _table(prepared: "Prepared") -> "Table":

@@ -26,22 +26,21 @@ def explain(
     everyflop explain plan.json
     everyflop explain recipes/rows.csv --only h100-ep8
     """
-    from rich.console import Console
-
     from everyflop.base.units import short_count
+    from everyflop.cli.console import plain_console
     from everyflop.planner.show.breakdown import breakdown
 
-    console = Console(highlight=False)
+    console = plain_console()
     for found in _explanations(source, only or [], measured or []):
         p10, p50, p90 = (short_count(speed) for speed in found.tokens_per_s)
-        console.print(found.title, style="bold", markup=False)
-        console.print(f"predicted {p50} tokens/s (P10 {p10}, P90 {p90})\n", markup=False)
+        console.print(found.title, style="bold")
+        console.print(f"predicted {p50} tokens/s (P10 {p10}, P90 {p90})\n")
         console.print(breakdown("An optimizer step", {n: 1000 * s for n, s in found.step_s.items()}, "ms"))
         console.print(
             breakdown(f"\nMemory of the fullest device, of {found.mem_limit_gib:.0f} GiB", found.mem_gib, "GiB")
         )
         for note in found.notes:
-            console.print(f"assumed: {note}", markup=False)
+            console.print(f"assumed: {note}")
         console.print()
 
 

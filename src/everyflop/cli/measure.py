@@ -38,10 +38,9 @@ def measure(
     everyflop measure --run run.toml
     everyflop measure --model ling-lite model.n_layers=2 train.seq_len=2048
     """
-    from rich.console import Console
-
     from everyflop.base.progress import progress
     from everyflop.catalog.load import load_catalog
+    from everyflop.cli.console import plain_console
     from everyflop.spec.measured_file import earlier_measurements, merge, write_measured
 
     run = _run(run_file, model, overrides or [])
@@ -54,11 +53,11 @@ def measure(
     measured = measure_device(run, here, seconds=seconds, progress=progress)
     new = calibration(measured, here, known=known)
     write_measured(out, merge(earlier, new))
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     console.print(_matmul_table(measured, f"Measured {here.name} as {known.name}"))
     for line in _lines(measured, known):
-        console.print(line, markup=False)
-    console.print(f"\nWrote {out}. A plan takes it: everyflop plan FLEET.toml --measured {out}", markup=False)
+        console.print(line)
+    console.print(f"\nWrote {out}. A plan takes it: everyflop plan FLEET.toml --measured {out}")
 
 
 def _run(run_file: Path | None, model: str | None, overrides: list[str]) -> "RunSpec | None":

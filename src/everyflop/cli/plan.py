@@ -112,10 +112,9 @@ def _shaped(
     limits: "dict[str, float | int | None]",
 ) -> "Plan":
     """Choose what to train, write it as a run file beside the plan, print it, and return the plan."""
-    from rich.console import Console
-
     from everyflop.base.files import write_atomic
     from everyflop.catalog.load import load_catalog
+    from everyflop.cli.console import plain_console
     from everyflop.planner.plan.plan import fleet_of, limits_of
     from everyflop.planner.shape.plan_shape import plan_shape
     from everyflop.planner.shape.shape_file import refuse_to_overwrite, run_text
@@ -135,17 +134,16 @@ def _shaped(
         plan_file=str(out),
     )
     write_atomic(run_file, run_text(made.shape, name=out.stem))
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(shape_page(made))
-    console.print(f"Wrote {run_file}, the run.\n", markup=False)
+    console.print(f"Wrote {run_file}, the run.\n")
     return made.plan
 
 
 def _hand_out(plan: "Plan", out: Path, html: Path | None) -> None:
     """Write plan.json and the report, and print the page."""
-    from rich.console import Console
-
     from everyflop.base.files import write_atomic
+    from everyflop.cli.console import plain_console
     from everyflop.planner.show.html import html as report
     from everyflop.planner.show.page import page
     from everyflop.spec.plan_file import write_plan
@@ -153,9 +151,9 @@ def _hand_out(plan: "Plan", out: Path, html: Path | None) -> None:
     write_plan(out, plan)
     if html is not None:
         write_atomic(html, report(plan))
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(page(plan))
-    console.print(f"\nWrote {out}" + (f" and {html}" if html else "") + ".", markup=False)
+    console.print(f"\nWrote {out}" + (f" and {html}" if html else "") + ".")
 
 
 def _count(option: str, text: str | None) -> int | None:

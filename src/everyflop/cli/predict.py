@@ -32,20 +32,19 @@ def predict(
     everyflop predict --rows recipes/rows.csv --out predicted.csv
     everyflop predict --rows recipes/rows.csv --measured measured.toml
     """
-    from rich.console import Console
-
+    from everyflop.cli.console import plain_console
     from everyflop.planner.predict.predict_rows import COLUMNS, predict_rows
     from everyflop.planner.rows.file import read_rows, write_rows
 
     asked = read_rows(rows)
     predictions = predict_rows(asked, *known(measured or ()))
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     _warn(asked)
     if out is None:
         console.print(_table(asked, predictions))
     else:
         write_rows(out, predictions, COLUMNS)
-        console.print(f"{len(predictions)} predictions in {out}", markup=False)
+        console.print(f"{len(predictions)} predictions in {out}")
 
 
 def _warn(asked: "Sequence[Row]") -> None:

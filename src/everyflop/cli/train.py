@@ -71,12 +71,12 @@ def _program() -> str:
 
 
 def _print(run: "RunSpec", summary: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from everyflop.base.units import money, short_count, short_time
+    from everyflop.cli.console import plain_console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     table = Table("validation", "loss", "bits per byte", title=f"Trained {run.run.name}")
     for name, result in summary["validation"].items():
         table.add_row(name, f"{result['loss']:.3f}", f"{result['bits_per_byte']:.3f}")
@@ -91,16 +91,16 @@ def _print(run: "RunSpec", summary: dict[str, Any]) -> None:
     )
     if "plan" in summary:
         console.print(_against_plan(summary["plan"]))
-    console.print("[bold]A sample[/bold] (the prompt is from held-out text):")
-    console.print(summary["sample"]["prompt"], style="dim", end="", markup=False)
-    console.print(summary["sample"]["text"], markup=False)
+    console.print("A sample", style="bold", end="")
+    console.print(" (the prompt is from held-out text):")
+    console.print(summary["sample"]["prompt"], style="dim", end="")
+    console.print(summary["sample"]["text"])
     console.print(
         f"\nrun directory  {run.dir}\nloss curve     {run.dir / 'loss.png'}\nreport         {run.dir / 'report.html'}\n"
         f"checkpoint     {summary['checkpoint']}\n\nTry next\n"
         f'  {_program()} generate {run.dir} --prompt "import os" --temperature 0.7\n'
         f"  {_program()} checkpoint list {run.dir}\n"
         f"  {_program()} export {run.dir} {run.dir / 'hf'}",
-        markup=False,
     )
 
 
