@@ -87,11 +87,10 @@ PLAN: dict[str, Any] = {
         "devices": 1,
         "token_efficiency": 1.0,
     },
-    "alternatives": [],
     "exchange": {"steps_between": 1, "bytes_per_parameter": 2.0, "extra_tokens_share": {}, "source": "a test"},
     "launch": "everyflop train run.toml --plan plan.json",
 }
-"""A plan for one processor; its workload is that of the run it is made for."""
+"""A plan for one processor; its workload is that of the run it is made for, and it compares nothing else."""
 
 SENTENCE = "the quick brown fox jumps over lazy dog while seven wizards vex sphinx of black quartz judge my vow"
 
@@ -188,6 +187,8 @@ def plan_for() -> Callable[..., dict[str, Any]]:
             "batch_tokens": train.batch_tokens,
         }
         plan["islands"][0] |= island or {}
+        chosen = {"name": plan["recommended"], "kind": "single", "meets_limits": True}
+        plan["alternatives"] = [{**chosen, "islands": plan["islands"], "total": plan["total"]}]
         return {**plan, **changes}
 
     return make

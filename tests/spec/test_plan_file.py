@@ -17,7 +17,7 @@ ISLAND = {
     "pool": "a",
     "device": "h100-sxm",
     "devices": 8,
-    "layout": {"ep": 8, "dp": 8, "sharding": "zero3"},
+    "layout": {"ep": 8, "dp": 8, "sharding": "zero3", "micro_batch": 2},
     "micro_batch": 2,
     "batch_seqs": 64,
     "tokens_per_s": SPREAD,
@@ -160,6 +160,54 @@ def test_every_problem_of_a_damaged_plan_is_named_at_once(body, file):
     assert found["islands[0].devices"].endswith("found -8")
     assert found["total.cost.p95"] == "is no known key"
     assert "1000 is not a multiple of seq_len = 128" in found["workload"]
+
+
+def test_what_a_hand_changed_is_named_at_once_whatever_it_is(body, file):
+    island, total = body["islands"][0], body["total"]
+    del body["schema"]
+    body |= {"recommended": "zzz", "currency": ""}
+    island |= {"micro_batch": 4, "step_s": {"matmul": -1.0}}
+    total["tokens_per_s"] = {"p10": 3.0, "p50": 2.0, "p90": 1.0}
+    total["days"] = {"p10": 0.0, "p50": 0.0, "p90": 1.0}
+    total["cost"] = {"p10": -1.0, "p50": 0.0, "p90": 1.0}
+
+    found = problems_in(body, file)
+
+    assert found["schema"] == "is missing"
+    assert found["recommended"] == "'zzz' is no name in alternatives: a"
+    assert found["islands[0].micro_batch"] == "is not layout.micro_batch = 2, found 4"
+    assert found["total.tokens_per_s.p50"] == "is less than p10 = 3, found 2.0"
+    assert {"currency", "islands[0].step_s.matmul", "total.days", "total.cost.p10"} <= set(found)
+    assert "islands" not in found  # they are wrong, and there
+
+
+def test_a_layout_needs_no_more_devices_than_its_island_has(body, file):
+    body["islands"][0]["layout"]["tp"] = 2
+
+    found = problems_in(body, file)
+
+    assert list(found) == ["islands[0].layout"]
+    assert "needs 16 devices, and the island has 8" in found["islands[0].layout"]
+
+
+def test_the_ends_of_an_interval_lie_around_its_middle(body, file):
+    body["total"]["cost"] = {"p10": 1.0, "p50": 2.0, "p90": 1.5}
+
+    assert problems_in(body, file) == {"total.cost.p90": "is less than p50 = 2, found 1.5"}
+
+
+def test_a_layout_may_leave_devices_idle(body, file):
+    body["islands"][0]["devices"] = 9
+    write_plan(file, Plan.model_validate(body))
+
+    assert read_plan(file).islands[0].layout.devices == 8
+
+
+@pytest.mark.parametrize("place", ["islands", "alternatives"])
+def test_a_plan_without_islands_or_alternatives_is_none(body, file, place):
+    body[place] = []
+
+    assert {"islands": "islands", "alternatives": "recommended"}[place] in problems_in(body, file)
 
 
 def test_a_torn_plan_is_refused_with_the_line_where_it_ends(body, file):

@@ -4,12 +4,13 @@ The planner writes it, `train --plan` runs it, pages and reports are drawn from 
 Every money figure is in `currency`. Every speed and cost is *predicted* unless its basis says measured.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from everyflop.spec.base import Count, Spec
 from everyflop.spec.layout import Layout
+from everyflop.spec.pool import Currency
 from everyflop.spec.workload import Workload
 
 SCHEMA = 1
@@ -20,13 +21,35 @@ its specification is known."""
 
 Objective = Literal["cost", "time"]
 
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
 
 class Spread(Spec):
     """A predicted figure: one in ten outcomes is expected below p10, one in ten above p90."""
 
-    p10: float
-    p50: float
-    p90: float
+    p10: NotNegative
+    p50: NotNegative
+    p90: NotNegative
+
+    @field_validator("p50", "p90")
+    @classmethod
+    def _in_order(cls, value: float, info: ValidationInfo) -> float:
+        below = {"p50": "p10", "p90": "p50"}[info.field_name or ""]
+        if value < info.data.get(below, 0):
+            raise ValueError(f"is less than {below} = {info.data[below]:g}")
+        return value
+
+
+def _more_than_nothing(spread: Spread) -> Spread:
+    if spread.p10 <= 0:
+        raise ValueError("must lie above 0")
+    return spread
+
+
+PositiveSpread = Annotated[Spread, AfterValidator(_more_than_nothing)]
+"""Of a speed or a time; a free pool's cost may be nothing."""
 
 
 class PlannedIsland(Spec):
@@ -41,18 +64,19 @@ class PlannedIsland(Spec):
     torch_device: str = ""
     """torch's device type: cuda, npu, xpu, cpu; empty where the catalogue does not know it."""
     devices: Count
+    """Of which a layout may leave some idle."""
     layout: Layout
     micro_batch: Count
     """Sequences of one pass, as in the layout."""
     batch_seqs: Count
     """Sequences that this island contributes to one optimizer step."""
-    tokens_per_s: Spread
+    tokens_per_s: PositiveSpread
     """Of the whole island while it trains: before failures and exchanges."""
     goodput_share: float = Field(gt=0, le=1)
     """What failures, checkpoints and exchanges leave of that."""
     share: float = Field(ge=0, le=1)
     """Of the run's tokens."""
-    price_per_device_hour: float = Field(ge=0)
+    price_per_device_hour: NotNegative
     """In the plan's currency."""
     example_price: bool = False
     """The fleet says that its price is an example: every output says so too."""
@@ -60,27 +84,42 @@ class PlannedIsland(Spec):
     """Of the whole run."""
     cost_per_ttoken: Spread
     """Of 10**12 tokens that count: failures, exchanges and the extra tokens of several islands included."""
-    mfu: float = Field(ge=0)
+    mfu: NotNegative
     """Share of the dense peak in the precision used."""
-    break_even_mfu: float | None = None
+    break_even_mfu: NotNegative | None = None
     """The MFU at which this island costs as much per token as the plan's cheapest single pool; None for that pool."""
-    mem_gib: dict[str, float]
+    mem_gib: dict[str, NotNegative]
     """Peak of the fullest device by component; the total is their sum."""
     mem_limit_gib: float = Field(gt=0)
-    step_s: dict[str, float]
+    step_s: dict[str, NotNegative]
     """One optimizer step by component; the total is their sum."""
     basis: Basis
-    link_gbit_per_s: float | None = None
+    link_gbit_per_s: Positive | None = None
     """The slowest link that this island's exchanges cross; None where it never exchanges."""
-    least_link_gbit_per_s: float | None = None
+    least_link_gbit_per_s: Positive | None = None
     """Below this, exchanges cost more than 5 % of the time."""
+
+    @field_validator("layout")
+    @classmethod
+    def _lies_on_the_devices(cls, layout: Layout, info: ValidationInfo) -> Layout:
+        if layout.devices > info.data.get("devices", layout.devices):
+            raise ValueError(f"{layout} needs {layout.devices} devices, and the island has {info.data['devices']}")
+        return layout
+
+    @field_validator("micro_batch")
+    @classmethod
+    def _is_the_layouts(cls, micro_batch: int, info: ValidationInfo) -> int:
+        layout = info.data.get("layout")
+        if layout is not None and micro_batch != layout.micro_batch:
+            raise ValueError(f"is not layout.micro_batch = {layout.micro_batch}")
+        return micro_batch
 
 
 class Total(Spec):
     """All islands together."""
 
-    tokens_per_s: Spread
-    days: Spread
+    tokens_per_s: PositiveSpread
+    days: PositiveSpread
     cost: Spread
     cost_per_ttoken: Spread
     devices: Count
@@ -93,7 +132,7 @@ class Choice(Spec):
 
     name: str
     kind: Literal["single", "mix"]
-    islands: tuple[PlannedIsland, ...]
+    islands: tuple[PlannedIsland, ...] = Field(min_length=1)
     total: Total
     meets_limits: bool
     broken_limits: tuple[str, ...] = ()
@@ -106,9 +145,9 @@ class WhatIf(Spec):
     change: str
     """Such as "pool h100 vanishes" or "price of a +30 %"."""
     pool: str
-    cost: float | None
+    cost: NotNegative | None
     """P50 of the new best plan; None where no plan fits any more."""
-    days: float | None
+    days: Positive | None
     best: str
     """Name of the new best choice, or which limit binds."""
 
@@ -118,9 +157,9 @@ class Measurement(Spec):
 
     device: str
     command: str
-    width_now: float
+    width_now: Positive
     """P90 / P10 of the plan's cost."""
-    width_after: float
+    width_after: Positive
 
 
 class ExchangeAssumption(Spec):
@@ -130,7 +169,7 @@ class ExchangeAssumption(Spec):
     """Inner optimizer steps between two exchanges."""
     bytes_per_parameter: float = Field(gt=0)
     """2 for bf16, 1 for int8."""
-    extra_tokens_share: dict[str, float]
+    extra_tokens_share: dict[str, NotNegative]
     """Number of islands -> extra tokens needed for the same loss, as a share."""
     source: str
 
@@ -151,7 +190,7 @@ class Plan(Spec):
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     objective: Objective
-    currency: str
+    currency: Currency
     fleet: str
     """The fleet file's name."""
     workload: Workload
@@ -160,9 +199,9 @@ class Plan(Spec):
     """Name of the recommended choice, the first among equals."""
     why: str
     """One sentence, such as "do not mix: h100 alone is cheaper than every mix that keeps the limits"."""
-    mix_cheaper_probability: float | None = None
+    mix_cheaper_probability: Probability | None = None
     """How probable it is that the best mix costs less than the best single pool; None with one pool."""
-    islands: tuple[PlannedIsland, ...]
+    islands: tuple[PlannedIsland, ...] = Field(min_length=1)
     total: Total
     alternatives: tuple[Choice, ...]
     """Each pool alone and the best mixes, cheapest first; the recommended one is among them."""

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from everyflop.base.errors import InvalidFile, Problem, UsageError
 from everyflop.base.files import write_json
 from everyflop.spec.plan import SCHEMA, Plan
+from everyflop.spec.problems import details_of
 
 _PLAN_AGAIN = "`everyflop plan` writes a new one"
 
@@ -32,10 +33,14 @@ def read_plan(path: str | Path) -> Plan:
             f"{path} has schema {schema}, and this everyflop reads plans up to schema {SCHEMA}. "
             "Upgrade everyflop, or make the plan again with this one."
         )
+    problems = [*_without_schema(body), *_unknown_recommended(body)]
     try:
-        return Plan.model_validate(body)
+        plan = Plan.model_validate(body)
     except ValidationError as error:
-        raise InvalidFile(path, _problems_of(error)) from None
+        raise InvalidFile(path, problems + _problems_of(error)) from None
+    if problems:
+        raise InvalidFile(path, problems)
+    return plan
 
 
 def _json_object(path: Path) -> dict[str, Any]:
@@ -52,17 +57,35 @@ def _json_object(path: Path) -> dict[str, Any]:
     return body
 
 
+def _without_schema(body: dict[str, Any]) -> list[Problem]:
+    """Return a problem where nothing says that this is a plan: every one that was written does."""
+    return [] if "schema" in body else [Problem("schema", "is missing", _PLAN_AGAIN)]
+
+
+def _unknown_recommended(body: dict[str, Any]) -> list[Problem]:
+    """Return a problem where the recommended choice is none of those that were compared, valid or not."""
+    alternatives, name = body.get("alternatives"), body.get("recommended")
+    if not isinstance(alternatives, list) or not isinstance(name, str):
+        return []  # validation says so
+    names = [choice.get("name") for choice in alternatives if isinstance(choice, dict)]
+    if name in names:
+        return []
+    known = ", ".join(map(str, names)) or "none"
+    return [Problem("recommended", f"'{name}' is no name in alternatives: {known}", _PLAN_AGAIN)]
+
+
 def _problems_of(error: ValidationError) -> list[Problem]:
     """Return a problem for each error; nobody types a plan, so the hint is the same for all."""
     problems = []
-    for detail in error.errors():
+    for detail in details_of(error):
         key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"]).lstrip(".")
         if detail["type"] == "missing":
             problems.append(Problem(key, "is missing", _PLAN_AGAIN))
         elif detail["type"] == "extra_forbidden":
             problems.append(Problem(key, "is no known key", _PLAN_AGAIN))
         else:
-            problems.append(Problem(key, f"{detail['msg']}, found {_short(detail['input'])}", _PLAN_AGAIN))
+            what = detail["msg"].removeprefix("Value error, ")
+            problems.append(Problem(key, f"{what}, found {_short(detail['input'])}", _PLAN_AGAIN))
     return problems
 
 

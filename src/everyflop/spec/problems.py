@@ -25,7 +25,7 @@ _STAND_IN_NUMBER = 64
 def problems_of(error: ValidationError, kind: FileKind[Any], stand_ins: Collection[str]) -> list[Problem]:
     """Return one problem for each error, except for keys that are missing because they were taken out."""
     problems: list[Problem] = []
-    for detail in _details(error):
+    for detail in details_of(error):
         location = detail["loc"]
         key = kind.written_as.get(_dotted(location), _dotted(location))
         if detail["type"] == "extra_forbidden":
@@ -41,7 +41,7 @@ def problems_of(error: ValidationError, kind: FileKind[Any], stand_ins: Collecti
 
 def take_out(tables: dict[str, Any], error: ValidationError, kind: FileKind[Any], stand_ins: set[str]) -> None:
     """Delete what an error is about, or the nearest key around it, and put in what is missing."""
-    details = _details(error)
+    details = details_of(error)
     holders = [_holder(tables, detail["loc"]) for detail in details]
     for detail, (holder, location) in zip(details, holders, strict=True):
         key = str(location[-1])
@@ -52,6 +52,13 @@ def take_out(tables: dict[str, Any], error: ValidationError, kind: FileKind[Any]
             holder.pop(key, None)
         if detail["type"] != "extra_forbidden" and not (missing and _says_more_itself(key, kind)):
             stand_ins.add(_dotted(location))
+
+
+def details_of(error: ValidationError) -> list[ErrorDetails]:
+    """Return pydantic's errors without those that say that an array is too short, for it counts valid entries only."""
+    details = error.errors()
+    entries_with_errors = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
+    return [d for d in details if d["type"] != "too_short" or d["loc"] not in entries_with_errors]
 
 
 def is_about(key: str, what: str, stand_ins: Collection[str]) -> bool:
@@ -72,13 +79,6 @@ def is_about(key: str, what: str, stand_ins: Collection[str]) -> bool:
 def without_numbers(key: str) -> str:
     """Return a key without the numbers of entries: pool[1].count -> pool.count."""
     return re.sub(r"\[\d+\]", "", key)
-
-
-def _details(error: ValidationError) -> list[ErrorDetails]:
-    """Return pydantic's errors without those that say that an array is too short, for it counts valid entries only."""
-    details = error.errors()
-    entries_with_errors = {detail["loc"][:length] for detail in details for length in range(len(detail["loc"]))}
-    return [d for d in details if d["type"] != "too_short" or d["loc"] not in entries_with_errors]
 
 
 def _lies_in(key: str, outer: str) -> bool:
