@@ -3,7 +3,10 @@
 import csv
 from pathlib import Path
 
-ROWS = Path(__file__).resolve().parents[2] / "recipes" / "rows.csv"
+import pytest
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+ROWS, FLEET = RECIPES / "rows.csv", RECIPES / "fleets" / "ling_table.toml"
 COLUMNS = (
     "id step_time_s tokens_per_s_per_device tokens_per_s_p10 tokens_per_s_p90 tflops_per_device mfu_pct peak_mem_gib "
     "fits basis note"
@@ -41,6 +44,35 @@ def test_names_are_shown_as_the_table_has_them(everyflop, monkeypatch, tmp_path)
     assert shown.code == 0
     assert "[red]x" in shown.out
     assert "Llama [/inst] :tada:" in shown.out
+
+
+IMPOSSIBLE = """
+[[measured]]
+device = "h100-sxm"
+date = 2026-11-25
+source = "a slip"
+model = "ling-lite"
+seq_len = 1024
+batch_tokens = 1024
+tokens_per_s_per_device = 1e12
+"""
+
+
+@pytest.mark.parametrize("command", [("predict", "--rows", ROWS), ("plan", FLEET, "--model", "ling-lite")])
+def test_a_measurement_beyond_its_device_exits_2_with_key_and_line(everyflop, tmp_path, command):
+    (tmp_path / "measured.toml").write_text(IMPOSSIBLE)
+    ended = everyflop(*command, "--measured", tmp_path / "measured.toml")
+
+    assert ended.code == 2
+    assert "line 9, measured[0].tokens_per_s_per_device" in ended.err
+
+
+def test_a_measurement_in_a_fleet_is_held_against_its_device_too(everyflop, tmp_path):
+    (tmp_path / "fleet.toml").write_text(FLEET.read_text() + IMPOSSIBLE)
+    ended = everyflop("plan", tmp_path / "fleet.toml", "--model", "ling-lite")
+
+    assert ended.code == 2
+    assert "measured[0].tokens_per_s_per_device" in ended.err
 
 
 def test_every_line_gets_a_prediction_and_cells_that_nobody_understands_are_named(everyflop, tmp_path):

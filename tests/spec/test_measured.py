@@ -62,9 +62,19 @@ def test_sequences_are_no_longer_than_the_model_takes():
         measured(seq_len=32768, batch_tokens=32768 * 16)
 
 
+def test_tensor_parallelism_divides_the_heads():
+    with pytest.raises(ValidationError, match=r"layout\.tp 3 does not divide model\.n_heads = 16"):
+        measured(layout={"tp": 3, "dp": 1})
+
+
+def test_no_step_takes_longer_than_a_day():
+    with pytest.raises(ValidationError, match=r"take 3\.79 days"):
+        measured(tokens_per_s_per_device=0.1)  # 262,144 tokens on 8 devices: 327,680 s
+
+
 @given(
     name=st.sampled_from(preset_names()),
-    speed=st.floats(1e-3, 1e7),
+    speed=st.floats(1.0, 1e7),
     peak=st.none() | st.floats(0.1, 1e3),
     precision=st.sampled_from(["bf16", "fp8", "fp32"]),
     routing=st.sampled_from(["real", "balanced"]),

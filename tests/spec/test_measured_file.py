@@ -123,6 +123,18 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         earlier_measurements(tmp_path / "missing" / "measured.toml", catalog=CATALOG)
 
 
+def test_an_empty_file_may_be_written_again(tmp_path):
+    (tmp_path / "measured.toml").touch()
+
+    assert earlier_measurements(tmp_path / "measured.toml", catalog=CATALOG) == Measurements()
+
+
+@pytest.mark.parametrize("text", ["", "schema = 1\n"])
+def test_a_file_without_a_measurement_is_refused(text, tmp_path):
+    with pytest.raises(InvalidFile, match="measured: is missing, and so is device"):
+        read(text, tmp_path)
+
+
 def test_a_missing_file_is_named_with_what_writes_one(tmp_path):
     with pytest.raises(UsageError, match=r"measured\.toml.*`everyflop measure` writes one"):
         read_measured(tmp_path / "measured.toml", catalog=CATALOG)

@@ -66,12 +66,14 @@ def _warn(asked: "Sequence[Row]") -> None:
 def known(measured: Iterable[Path]) -> "tuple[Catalog, Predictor]":
     """Return the catalogue and the predictor, with a user's files of measurements added."""
     from everyflop.catalog.load import load_catalog
+    from everyflop.planner.predict.impossible import refuse_impossible
     from everyflop.planner.predict.predictor import load_predictor
     from everyflop.spec.measured_file import read_measured
 
     catalog, speeds = load_catalog(), []
     for file in measured:
         found = read_measured(file, catalog=catalog)
+        refuse_impossible(file, found, catalog)
         catalog = catalog.with_devices(found.devices)
         speeds += found.measured
     return catalog, load_predictor().with_measured(speeds, catalog)

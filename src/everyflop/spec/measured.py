@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from everyflop.base.errors import UsageError
+from everyflop.base.units import SECONDS_PER_DAY
 from everyflop.spec.base import Count, Misfit, Spec
 from everyflop.spec.layout import Layout
 from everyflop.spec.model import ModelSpec
@@ -68,6 +69,12 @@ class MeasuredSpeed(Spec):
             )
         if self.seq_len > self.model.max_positions:
             found.append(("seq_len", f"{self.seq_len} exceeds model.max_positions = {self.model.max_positions}"))
+        if self.model.n_heads % self.layout.tp:
+            found.append(("layout.tp", f"{self.layout.tp} does not divide model.n_heads = {self.model.n_heads}"))
+        step_s = self.batch_tokens / (self.tokens_per_s_per_device * self.layout.devices)
+        if step_s > SECONDS_PER_DAY:
+            took = f"makes a step of batch_tokens = {self.batch_tokens} take {step_s / SECONDS_PER_DAY:.3g} days"
+            found.append(("tokens_per_s_per_device", f"{self.tokens_per_s_per_device:g} {took}: no step takes one"))
         return found
 
     def to_tables(self) -> dict[str, Any]:

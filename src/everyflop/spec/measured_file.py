@@ -11,7 +11,7 @@ from typing import Any
 import tomli_w
 from pydantic import Field
 
-from everyflop.base.errors import InvalidFile, UsageError
+from everyflop.base.errors import InvalidFile, Problem, UsageError
 from everyflop.base.files import write_atomic
 from everyflop.spec.base import Spec
 from everyflop.spec.device import DeviceSpec
@@ -52,9 +52,15 @@ MEASURED_FILE = FileKind(
 def read_measured(path: str | Path, *, catalog: KnownDevices) -> Measurements:
     """Return the measurements of a TOML file.
 
-    Raises InvalidFile with all problems (key, line, hint), UsageError if the file is missing.
+    Raises InvalidFile with all problems (key, line, hint) or without any measurement, UsageError if it is missing.
     """
-    path = Path(path)
+    found = _read(Path(path), catalog)
+    if not found.devices and not found.measured:
+        raise InvalidFile(path, [Problem("measured", "is missing, and so is device", MEASURED_FILE.remedy)])
+    return found
+
+
+def _read(path: Path, catalog: KnownDevices) -> Measurements:
     tables, text = load_tables(path, MEASURED_FILE)
     found, problems = parse_tables(copy.deepcopy(tables), MEASURED_FILE)
     devices = None if any(problem.key.startswith("device") for problem in problems) else found.devices
@@ -66,13 +72,13 @@ def read_measured(path: str | Path, *, catalog: KnownDevices) -> Measurements:
 
 
 def earlier_measurements(path: str | Path, *, catalog: KnownDevices) -> Measurements:
-    """Return what a file holds that is to be written again: nothing where there is none.
+    """Return what a file holds that is to be written again: nothing where there is none, or an empty one.
 
     Raises UsageError where it could not be written, InvalidFile where it holds anything but measurements.
     """
     path = Path(path)
     if path.exists():
-        return read_measured(path, catalog=catalog)
+        return _read(path, catalog)
     if not path.parent.is_dir():
         raise UsageError(f"the folder {path.parent} does not exist. Create it first, or choose another with --out.")
     return Measurements()

@@ -11,6 +11,7 @@ from everyflop.catalog.catalog import Catalog
 from everyflop.catalog.load import load_catalog
 from everyflop.planner.plan.make_plan import make_plan
 from everyflop.planner.plan.workloads import workload_of
+from everyflop.planner.predict.impossible import refuse_impossible
 from everyflop.spec.fleet import Fleet
 from everyflop.spec.fleet_file import read_fleet
 from everyflop.spec.measured_file import read_measured, with_measurements
@@ -68,7 +69,11 @@ def fleet_of(
 ) -> Fleet:
     """Return a fleet with what was measured, in a currency if one is given."""
     known = fleet if isinstance(fleet, Fleet) else read_fleet(fleet, catalog=catalog)
-    known = with_measurements(known, [read_measured(file, catalog=catalog) for file in measured])
+    refuse_impossible(known.name if isinstance(fleet, Fleet) else fleet, known, catalog)
+    more = [read_measured(file, catalog=catalog) for file in measured]
+    for file, found in zip(measured, more, strict=True):
+        refuse_impossible(file, found, catalog)
+    known = with_measurements(known, more)
     return known.in_currency(currency) if currency else known
 
 
