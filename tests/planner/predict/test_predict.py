@@ -7,6 +7,7 @@ import pytest
 
 from everyflop.accounting.dims import dims_of
 from everyflop.accounting.layouts import Layouts
+from everyflop.base.errors import UsageError
 from everyflop.catalog.load import load_catalog
 from everyflop.planner.predict.predict import Hardware, predict
 from everyflop.planner.predict.predictor import load_predictor
@@ -46,6 +47,11 @@ def test_parts_of_a_step_sum_to_it_and_make_its_speed():
 
     assert sum(part[0] for part in one.parts_s.values()) == pytest.approx(one.step_s[0])
     assert one.tokens_per_s[0] * one.step_s[0] == pytest.approx(256 * 4096)
+
+
+def test_a_batch_of_nothing_is_refused():
+    with pytest.raises(UsageError, match="batch_seqs = 0"):
+        found(Layout(ep=8, dp=64), batch_seqs=0)
 
 
 def test_a_device_that_proved_faster_is_predicted_faster():

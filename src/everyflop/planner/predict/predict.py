@@ -8,6 +8,7 @@ from everyflop.accounting.dims import Dims, Numbers
 from everyflop.accounting.layouts import Layouts
 from everyflop.accounting.memory import memory
 from everyflop.accounting.model_flops import training_flops_per_token
+from everyflop.planner.predict.arguments import refuse_wrong
 from everyflop.planner.predict.predictor import Predictor, load_predictor, tags_of
 from everyflop.planner.rows.line import REAL_IMBALANCE
 from everyflop.planner.speed.calibration import Evidence
@@ -72,8 +73,15 @@ def predict(
     """Return the prediction for each layout, for a step of batch_seqs sequences over the whole island.
 
     Routing is real: experts are loaded unequally. Without a predictor, the one of the package is used.
-    Raises UsageError for a device of which no speed is known.
+    Raises UsageError for a device of which no speed is known, and for arguments that no step can have.
     """
+    refuse_wrong(
+        layouts,
+        precision=precision,
+        seq_len=seq_len,
+        batch_seqs=batch_seqs,
+        devices_per_node=hardware.devices_per_node,
+    )
     known = predictor or load_predictor()
     cases = _cases(dims, hardware, layouts, seq_len=seq_len, batch_seqs=batch_seqs, fp8=precision == "fp8")
     chip, name = cases.chip, hardware.device.name
