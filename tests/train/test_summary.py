@@ -60,7 +60,13 @@ def test_the_report_shows_results_and_says_that_the_price_is_an_example():
 def test_the_report_of_a_planned_run_holds_it_against_the_plan():
     speed = {"predicted": {"p10": 100.0, "p50": 200.0, "p90": 400.0}, "measured": 300.0, "ratio": 1.5}
     cost = {"predicted": {"p10": 1.0, "p50": 2.0, "p90": 4.0}, "measured": 1.0, "ratio": 0.5}
-    plan = {"currency": "CNY", "tokens_per_s": speed, "cost": cost, "others_share": 0.0}
+    plan = {
+        "currency": "CNY",
+        "tokens_per_s": speed,
+        "cost": cost,
+        "tokens": {"planned": 9, "trained": 9},
+        "others_share": 0.0,
+    }
     page = report_page({**FACTS, "plan": plan}, b"")
 
     assert "predicted 200 tokens/s (100 to 400); measured 300 tokens/s, 1.50 times that" in page

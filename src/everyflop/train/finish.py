@@ -57,7 +57,8 @@ def finish(loop: Loop, device: Device, planned: Planned | None, *, others_share:
         "sample": _sample(session, prepared),
     }
     if planned is not None:
-        facts["plan"] = compare(planned, read_lines(run_dir.metrics), cost=cost, others_share=others_share)
+        metrics = read_lines(run_dir.metrics)
+        facts["plan"] = compare(planned, metrics, tokens=done.tokens, cost=cost, others_share=others_share)
     return write_summary(run_dir, facts)
 
 

@@ -39,16 +39,28 @@ def plan_facts(planned: Planned) -> dict[str, Any]:
 
 
 def compare(
-    planned: Planned, metrics: list[dict[str, Any]], *, cost: float | None, others_share: float | None = None
+    planned: Planned,
+    metrics: list[dict[str, Any]],
+    *,
+    tokens: int,
+    cost: float | None,
+    others_share: float | None = None,
 ) -> dict[str, Any]:
     """Return the plan's facts with what was measured beside them.
 
     The measured speed is the median over the run's steps, as a plan means it: without validation and checkpoints. The
-    measured cost is that of all the time the device was held. Both say little where others used the processor too.
+    measured cost is that of all the time the device was held, and the predicted one is that of the tokens which were
+    trained: whole steps may be fewer than planned. Both say little where others used the processor too.
     """
     facts = plan_facts(planned)
     speed = statistics.median(line["tokens_per_s"] for line in metrics) if metrics else None
-    figures = {"tokens_per_s": _measured(facts["tokens_per_s"], speed), "cost": _measured(facts["cost"], cost)}
+    planned_tokens = planned.plan.workload.tokens
+    predicted = {key: value * tokens / planned_tokens for key, value in facts["cost"]["predicted"].items()}
+    figures = {
+        "tokens_per_s": _measured(facts["tokens_per_s"], speed),
+        "cost": _measured({"predicted": predicted}, cost),
+        "tokens": {"planned": planned_tokens, "trained": tokens},
+    }
     return {**facts, **figures, "others_share": others_share}
 
 
@@ -68,7 +80,7 @@ def comparison_rows(plan: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     ratios = ["no" if figure["ratio"] is None else f"{figure['ratio']:.2f}" for figure in (speed, cost)]
     return [
         ("speed", _speeds(speed["predicted"]), measured[0], ratios[0]),
-        ("cost", _costs(cost["predicted"], plan["currency"]), measured[1], ratios[1]),
+        (f"cost{_of_some(**plan['tokens'])}", _costs(cost["predicted"], plan["currency"]), measured[1], ratios[1]),
     ]
 
 
@@ -76,6 +88,10 @@ def doubt(plan: dict[str, Any]) -> str:
     """Return why a comparison says little; empty where nothing speaks against it."""
     share = plan["others_share"]
     return f"others used {percent(share)} of the processor meanwhile" if is_disturbed(share) else ""
+
+
+def _of_some(*, planned: int, trained: int) -> str:
+    return "" if trained == planned else f" of {trained:,} tokens, where {planned:,} were planned"
 
 
 def _speeds(predicted: dict[str, float]) -> str:
