@@ -16,6 +16,7 @@ from everyflop.base.files import (
     new_folder,
     read_lines,
     sha256_file,
+    try_to_write,
     write_atomic,
     write_json,
 )
@@ -259,3 +260,20 @@ def test_a_second_process_is_refused_while_the_first_holds_the_lock_and_served_o
 
     with locked(path, busy="run a is in use"):
         pass
+
+
+@pytest.mark.parametrize("write", [try_to_write, lambda path: write_atomic(path, "text")])
+def test_an_error_names_the_file_that_was_to_be_written(tmp_path, write):
+    with pytest.raises(OSError) as refused:
+        write(tmp_path / "nowhere" / "x.toml")
+
+    assert refused.value.filename == str(tmp_path / "nowhere" / "x.toml")
+
+
+def test_a_folder_in_the_way_is_named_by_its_own_name(tmp_path):
+    (tmp_path / "x.toml").mkdir()
+    with pytest.raises(OSError) as refused:
+        write_atomic(tmp_path / "x.toml", "text")
+
+    assert refused.value.filename == str(tmp_path / "x.toml")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.toml"]

@@ -24,20 +24,43 @@ _CHUNK_BYTES = 4 * 2**20
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write content (text as UTF-8) to path; the parent folder must exist."""
+    """Write content (text as UTF-8) to path; the parent folder must exist. An OSError names path."""
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}.{os.getpid()}")
+    temporary = _temporary(path)
     try:
-        with temporary.open("wb") as file:
+        with _names(path), temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        with _names(path):
+            temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):  # on a read-only disk the clean-up fails too, and would hide the cause
             temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def try_to_write(path: Path) -> None:
+    """Raise the OSError that write_atomic would raise where there is no way to write, and leave everything as it is."""
+    temporary = _temporary(path)
+    with _names(path):
+        temporary.touch()
+        temporary.unlink()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{TEMPORARY_PREFIX}{path.name}.{os.getpid()}")
+
+
+@contextlib.contextmanager
+def _names(path: Path) -> Iterator[None]:
+    """Let errors of the operating system name a path, and not the temporary one that nobody asked for."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

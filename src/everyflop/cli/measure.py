@@ -41,8 +41,10 @@ def measure(
     from everyflop.base.progress import progress
     from everyflop.catalog.load import load_catalog
     from everyflop.cli.console import plain_console
+    from everyflop.cli.outputs import check_output
     from everyflop.spec.measured_file import earlier_measurements, merge, write_measured
 
+    check_output(out)
     run = _run(run_file, model, overrides or [])
     earlier = earlier_measurements(out, catalog=load_catalog())
     known, here = _device(device)

@@ -50,7 +50,7 @@ def plan(
     everyflop plan recipes/fleets/ling_table.toml --model ling-lite --html p.html
     everyflop plan recipes/fleets/ling_table.toml --budget 5M --currency CNY
     """
-    _keep_what_is_read(out, html, [fleet, *([Path(model)] if model else []), *(measured or ())])
+    _check_outputs(out, html, [fleet, *([Path(model)] if model else []), *(measured or ())])
     kept = _limits(budget, deadline_days, max_supplier_share, max_devices, max_islands)
     known = {"precision": precision, "currency": currency, "measured": measured or ()}
     if model is None:
@@ -61,12 +61,12 @@ def plan(
     _hand_out(made, out, html)
 
 
-def _keep_what_is_read(out: Path, html: Path | None, read: list[Path]) -> None:
-    from everyflop.cli.outputs import refuse_to_overwrite
+def _check_outputs(out: Path, html: Path | None, read: list[Path]) -> None:
+    from everyflop.cli.outputs import check_output
 
-    refuse_to_overwrite(out, *read)
+    check_output(out, *read)
     if html is not None:
-        refuse_to_overwrite(html, out, *read, option="--html")
+        check_output(html, out, *read, option="--html")
 
 
 def _limits(
