@@ -1,6 +1,7 @@
 """`everyflop explain`: what it prints of a table's lines and of a plan's islands."""
 
 import json
+import shutil
 from pathlib import Path
 
 from everyflop.spec.read import read_run
@@ -27,6 +28,27 @@ def test_lines_without_an_id_go_by_their_number(everyflop, tmp_path):
 
     assert " on A100" in out
     assert " on H100" not in out
+
+
+def test_the_case_of_an_ending_does_not_matter(everyflop, tmp_path):
+    table = Path(shutil.copy(ROWS, tmp_path / "ROWS.CSV"))
+
+    assert "Ling-Plus on H100" in everyflop("explain", table, "--only", "h100-ep8").out
+
+
+def test_a_file_of_another_kind_gets_told_what_is_expected(everyflop, tmp_path):
+    ended = everyflop("explain", shutil.copy(ROWS, tmp_path / "rows.txt"))
+
+    assert ended.code == 2
+    assert "a plan, whose name ends in .json, or a table" in ended.err
+
+
+def test_a_table_without_lines_has_nothing_to_explain(everyflop, tmp_path):
+    (tmp_path / "rows.csv").write_text("id,accelerator\n")
+    ended = everyflop("explain", tmp_path / "rows.csv")
+
+    assert ended.code == 0
+    assert "no line below it: there is nothing to explain" in ended.out
 
 
 def test_step_and_memory_each_end_with_their_total(everyflop):

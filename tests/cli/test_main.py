@@ -3,9 +3,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+ROWS = Path(__file__).resolve().parents[2] / "recipes" / "rows.csv"
 COMMANDS = ["init", "train", "generate", "data", "checkpoint", "import", "export", "catalog", "measure"]
 
 
@@ -100,3 +102,28 @@ def test_a_path_that_cannot_be_written_is_said_without_a_traceback(everyflop, tm
 
     assert ended.code == 2
     assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "catalog list",  # one table
+        "catalog list --json",  # one text
+        "--help",  # typer's own
+        f"explain {ROWS}",  # lines and tables
+    ],
+)
+def test_when_nobody_reads_on_a_command_ends_quietly(start_everyflop, command):
+    process = start_everyflop(*command.split())
+    process.stdout.close()
+    err = process.stderr.read()
+    process.wait()
+
+    assert process.returncode == 128 + signal.SIGPIPE
+    assert err == ""
+
+
+def test_an_exit_of_a_command_that_is_no_broken_pipe_stays_what_it_is():
+    leaves = "import everyflop.cli.main as cli; cli.app = lambda **_: cli.sys.exit(1); cli.main()"
+
+    assert subprocess.run([sys.executable, "-c", leaves], check=False).returncode == 1

@@ -31,7 +31,10 @@ def explain(
     from everyflop.planner.show.breakdown import breakdown
 
     console = plain_console()
-    for found in _explanations(source, only or [], measured or []):
+    explanations = _explanations(source, only or [], measured or [])
+    if not explanations:
+        console.print(f"{source} has a header and no line below it: there is nothing to explain.", soft_wrap=True)
+    for found in explanations:
         p10, p50, p90 = (short_count(speed) for speed in found.tokens_per_s)
         console.print(found.title, style="bold")
         console.print(f"predicted {p50} tokens/s (P10 {p10}, P90 {p90})\n")
@@ -45,12 +48,19 @@ def explain(
 
 
 def _explanations(source: Path, only: list[str], measured: list[Path]) -> "list[Explanation]":
+    from everyflop.base.errors import UsageError
     from everyflop.cli.predict import known
     from everyflop.planner.predict.explain import explain_island, explain_row
     from everyflop.planner.rows.file import read_rows
     from everyflop.spec.plan_file import read_plan
 
-    if source.suffix == ".csv":
+    ending = source.suffix.lower()
+    if ending not in (".csv", ".json", ""):
+        raise UsageError(
+            f"{source} ends in {source.suffix}, and explain takes a plan, whose name ends in .json, or a table as "
+            "`everyflop predict --rows` takes it, whose name ends in .csv. Name one of these."
+        )
+    if ending == ".csv":
         rows = [(row.get("id") or str(line), row) for line, row in enumerate(read_rows(source), 1)]
         catalog, predictor = known(measured)
         return [explain_row(row, catalog, predictor) for row in _wanted(source, rows, only)]

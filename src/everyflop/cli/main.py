@@ -44,28 +44,40 @@ app.command()(explain)
 
 
 def main() -> None:
-    """Run one command and exit: 0 done, 2 wrong usage, 3 an expected no, 130 or 143 stopped by a signal."""
+    """Run one command and exit: 0 done, 2 wrong usage, 3 an expected no, 130, 141 or 143 stopped by a signal."""
     signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = _exit_code()
+        sys.stdout.flush()  # here, since Python says what it cannot write at its own end
+    except (BrokenPipeError, SystemExit) as ended:
+        if not _nobody_reads(ended):
+            raise
+        code = _hushed()
+    sys.exit(code)
+
+
+def _exit_code() -> int:
+    """Run one command, print what is wrong, and return the exit code."""
     try:
         code = app(standalone_mode=False)
         if code == 128 + signal.SIGINT:  # typer turns Ctrl-C into this result
             _stopped(signal.SIGINT)
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
     except EveryflopError as error:
         print(f"everyflop: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except TyperException as error:
         if message := error.format_message():  # without any argument, the help is out already
             print(f"everyflop: {message}\nTry 'everyflop --help', or --help after a command.", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except OSError as error:
         if error.errno not in _CURES:
             raise
         print(f"everyflop: {error.filename or 'a file'}: {error.strerror}. {_CURES[error.errno]}", file=sys.stderr)
-        sys.exit(UsageError.exit_code)
+        return UsageError.exit_code
     except _Terminated as heard:
         heard.again.cancel()
-        sys.exit(_stopped(signal.SIGTERM))
+        return _stopped(signal.SIGTERM)
 
 
 _NO_ROOM = "Free some space or choose another folder, then run the command again; what was saved is intact."
@@ -100,3 +112,16 @@ def _stopped(number: int) -> int:
     """Say that a signal ended the command, and return the exit code for it."""
     print(f"everyflop: stopped by {signal.Signals(number).name}; whatever was saved is intact.", file=sys.stderr)
     return 128 + number
+
+
+def _nobody_reads(ended: BaseException) -> bool:
+    """Whether a pipe that was written to has lost its reader, such as `head`; typer and rich exit with 1 then."""
+    return isinstance(ended, BrokenPipeError) or isinstance(ended.__context__, BrokenPipeError)
+
+
+def _hushed() -> int:
+    """Send what is still to be written nowhere, and return the exit code of programs that a broken pipe stops."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+    return 128 + signal.SIGPIPE
