@@ -67,6 +67,15 @@ def test_a_measurement_beyond_its_device_exits_2_with_key_and_line(everyflop, tm
     assert "line 9, measured[0].tokens_per_s_per_device" in ended.err
 
 
+def test_a_doubtful_measurement_is_said(everyflop, tmp_path):
+    doubtful = IMPOSSIBLE.replace("1e12", "1e4\nothers_share = 0.67")
+    (tmp_path / "measured.toml").write_text(doubtful)
+    ended = everyflop("predict", "--rows", ROWS, "--measured", tmp_path / "measured.toml")
+
+    assert ended.code == 0
+    assert "h100-sxm: its measured speed is doubtful, others used 67 % of the processor meanwhile." in ended.err
+
+
 def test_a_measurement_in_a_fleet_is_held_against_its_device_too(everyflop, tmp_path):
     (tmp_path / "fleet.toml").write_text(FLEET.read_text() + IMPOSSIBLE)
     ended = everyflop("plan", tmp_path / "fleet.toml", "--model", "ling-lite")

@@ -79,7 +79,8 @@ def test_the_file_says_who_writes_it_and_who_reads_it(tmp_path):
 
 
 def test_measuring_the_same_again_replaces_it():
-    earlier = measurements(speed(tokens_per_s_per_device=1.0, peak_mem_gib=1.0, date="2025-01", source="then"))
+    disturbed = speed(tokens_per_s_per_device=1.0, peak_mem_gib=1.0, date="2025-01", source="then", others_share=0.5)
+    earlier = measurements(disturbed)
     again = measurements(speed(), devices=(HOST.model_copy(update={"mem_gb": 32.0}),))
 
     assert merge(earlier, again) == again

@@ -97,6 +97,14 @@ def test_a_measurement_beside_busy_neighbours_says_so(measured, fast_device, sha
     assert ("while others used" in entry.source) == said
 
 
+@pytest.mark.parametrize(("share", "written"), [(None, None), (0.674, 0.67)])
+def test_a_training_speed_says_how_busy_the_neighbours_were(measured, fast_device, make_settled, share, written):
+    step = StepSpeed(make_settled(), step_s=0.2, steps=5, tokens_per_s=1280.0, peak_mem_gib=0.5)
+    (speed,) = calibration(replace(measured, step=step, others_share=share), fast_device, known=HOST).measured
+
+    assert speed.others_share == written
+
+
 def test_without_a_run_there_is_no_training_speed(measured, fast_device):
     assert calibration(measured, fast_device, known=HOST).measured == ()
 

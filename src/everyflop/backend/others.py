@@ -5,9 +5,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from everyflop.spec.measured import DISTURBING_SHARE
+
 STAT = Path("/proc/stat")
-DISTURBING_SHARE = 0.1
-"""Of the processor. Beside one busy process on two cores, steps took from 0.14 s to 11 s."""
 
 IDLE_COLUMNS = (3, 4)
 """Of a processor's counters: idle, and waiting for a disk. The rest is busy, or was lent to another virtual machine."""

@@ -66,6 +66,7 @@ def _warn(asked: "Sequence[Row]") -> None:
 def known(measured: Iterable[Path]) -> "tuple[Catalog, Predictor]":
     """Return the catalogue and the predictor, with a user's files of measurements added."""
     from everyflop.catalog.load import load_catalog
+    from everyflop.planner.predict.doubts import doubts
     from everyflop.planner.predict.impossible import refuse_impossible
     from everyflop.planner.predict.predictor import load_predictor
     from everyflop.spec.measured_file import read_measured
@@ -76,6 +77,8 @@ def known(measured: Iterable[Path]) -> "tuple[Catalog, Predictor]":
         refuse_impossible(file, found, catalog)
         catalog = catalog.with_devices(found.devices)
         speeds += found.measured
+    for _, sentence in doubts(speeds, catalog):
+        typer.echo(sentence, err=True)
     return catalog, load_predictor().with_measured(speeds, catalog)
 
 

@@ -23,6 +23,9 @@ def _as_text(value: Any) -> Any:
 Day = Annotated[str, BeforeValidator(_as_text), Field(pattern=r"^\d{4}-\d\d(-\d\d)?$")]
 """A day or a month: 2026-09-16 (also without quotes), "2026-09"."""
 
+DISTURBING_SHARE = 0.1
+"""Of the processor. Beside one busy process on two cores, steps took from 0.14 s to 11 s."""
+
 
 class MeasuredSpeed(Spec):
     """Speed of one layout of one model on devices of one kind."""
@@ -45,6 +48,13 @@ class MeasuredSpeed(Spec):
     tokens_per_s_per_device: float = Field(gt=0)
     peak_mem_gib: float | None = Field(default=None, gt=0)
     """Of the fullest device."""
+    others_share: float | None = Field(default=None, ge=0, le=1)
+    """Of the processor, used by other processes meanwhile, where that matters and is known."""
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether others disturbed so much that the speed says little."""
+        return self.others_share is not None and self.others_share >= DISTURBING_SHARE
 
     @field_validator("model", mode="before")
     @classmethod

@@ -93,7 +93,7 @@ def merge(earlier: Measurements, new: Measurements) -> Measurements:
 
 def _what(speed: MeasuredSpeed) -> Hashable:
     """Return what was measured, without how fast it was and who says so."""
-    return speed.model_dump_json(exclude={"date", "source", "tokens_per_s_per_device", "peak_mem_gib"})
+    return speed.model_dump_json(exclude={"date", "source", "tokens_per_s_per_device", "peak_mem_gib", "others_share"})
 
 
 def write_measured(path: str | Path, measurements: Measurements) -> None:

@@ -33,7 +33,8 @@ def calibration(measured: Measured, device: Device, *, known: DeviceSpec) -> Mea
     """Return the entries for what was measured of a device, today; `known` is what the catalogue says of it."""
     by = provenance(device, measured.others_share)
     entry = device_entry(measured, device, known=known, by=by)
-    speeds = (speed_entry(measured.step, device=entry.name, by=by),) if measured.step else ()
+    step, share = measured.step, measured.others_share
+    speeds = (speed_entry(step, device=entry.name, by=by, others_share=share),) if step else ()
     return Measurements(device=(entry,), measured=speeds)
 
 
@@ -84,8 +85,8 @@ def uncatalogued(device: Device, *, name: str | None = None) -> DeviceSpec:
         raise UsageError(f"'{name}' is no name for a device: use small letters, digits, dots and dashes.") from None
 
 
-def speed_entry(speed: StepSpeed, *, device: str, by: Provenance) -> MeasuredSpeed:
-    """Return how fast a run trains on one device, by the device's name in files."""
+def speed_entry(speed: StepSpeed, *, device: str, by: Provenance, others_share: float | None) -> MeasuredSpeed:
+    """Return how fast a run trains on one device, by the device's name in files, and how much others disturbed it."""
     settled, train = speed.run, speed.run.run.train
     return MeasuredSpeed(
         device=device,
@@ -102,6 +103,7 @@ def speed_entry(speed: StepSpeed, *, device: str, by: Provenance) -> MeasuredSpe
         ),
         tokens_per_s_per_device=_figures(speed.tokens_per_s),
         peak_mem_gib=_figures(speed.peak_mem_gib),
+        others_share=None if others_share is None else round(others_share, 2),
     )
 
 

@@ -50,6 +50,15 @@ def test_the_bill_is_the_devices_price_for_the_days_they_work(free):
     assert free.total.cost.p50 == pytest.approx(24 * days * island.devices * island.price_per_device_hour, rel=1e-6)
 
 
+def test_a_doubtful_measurement_is_among_the_assumptions_where_its_device_is_on_offer():
+    speed = {"date": "2026-11-25", "source": "a test", "model": "ling-lite", "seq_len": 4096, "batch_tokens": 4096}
+    speed |= {"tokens_per_s_per_device": 20_000, "others_share": 0.67}
+    measured = [{**speed, "device": "h100-sxm"}, {**speed, "device": "mi300x"}]
+    doubted = [line for line in plan(fleet(H100, measured=measured)).assumptions if "doubtful" in line]
+
+    assert doubted == ["h100-sxm: its measured speed is doubtful, others used 67 % of the processor meanwhile."]
+
+
 def test_each_pool_alone_and_mixes_are_shown_cheapest_first(free):
     costs = [choice.total.cost.p50 for choice in free.alternatives]
 

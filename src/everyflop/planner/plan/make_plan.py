@@ -21,6 +21,7 @@ from everyflop.planner.plan.reasons import why
 from everyflop.planner.plan.uncertainty import Chances
 from everyflop.planner.plan.what_if import what_if
 from everyflop.planner.plan.write_choice import Yardstick, write_choice
+from everyflop.planner.predict.doubts import doubts
 from everyflop.planner.predict.predictor import efficiency_sha256, load_predictor
 from everyflop.spec.fleet import Fleet
 from everyflop.spec.plan import Choice, Limits, Objective, Plan
@@ -76,7 +77,7 @@ def make_plan(
         what_if=tuple(what_if(desk, best)),
         measure_next=tuple(measure_next(desk.supply, desk.market, best, model_option=model_option)),
         exchange=fleet.islands.assumption,
-        assumptions=(*notes, *assumptions(desk, [*alone, *mixed], workload)),
+        assumptions=(*notes, *_doubts(fleet, desk, catalog), *assumptions(desk, [*alone, *mixed], workload)),
         launch=launch,
         everyflop=importlib.metadata.version("everyflop"),
         catalogue_sha256=_sha256(catalog.with_devices(fleet.devices)),
@@ -135,6 +136,13 @@ def _mix_is_cheaper(desk: Desk, alone: list[Settled], mixed: list[Settled]) -> f
         for kind in (mixed, alone)
     ]
     return Chances(desk.market, best, desk.supply.training.predictor.calibration).cheaper(0, 1)
+
+
+def _doubts(fleet: Fleet, desk: Desk, catalog: Catalog) -> list[str]:
+    """Return sentences on doubtful measurements of the devices on offer."""
+    offered = {offer.hardware.device.name for offer in desk.supply.offers}
+    known = catalog.with_devices(fleet.devices)
+    return list(dict.fromkeys(sentence for name, sentence in doubts(fleet.measured, known) if name in offered))
 
 
 def _sha256(catalog: Catalog) -> str:
