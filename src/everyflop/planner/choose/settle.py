@@ -55,6 +55,7 @@ def best_settled(
         (caps, objective),
         (replace(caps, days=None), "time"),
         (replace(caps, cost=None), "cost"),
+        (replace(caps, cost=None, days=None), "time"),
     ]
     for looser, goal in trials if caps.days or caps.cost else trials[:1]:
         found = _settled(supply, market, options, looser, goal, wanted)

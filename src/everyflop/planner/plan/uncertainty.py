@@ -56,9 +56,15 @@ def cost_width(market: Market, choice: Settled, calibration: Calibration) -> flo
 
 
 def log_speed_covariance(evidence: Sequence[Evidence], calibration: Calibration) -> np.ndarray:
-    """Return the covariance of log(actual / predicted speed) among islands: what they share and each one's own luck."""
+    """Return the covariance of log(actual / predicted speed) among islands.
+
+    What makes two measurements of one configuration differ is mostly the release of the software, and islands of one
+    kind of device run the same: that noise is common to them.
+    """
     cases = Evidence.stack_up(list(evidence))
-    return calibration.joint(cases) + np.diag(calibration.deviations.noise_of(cases.tags) ** 2)
+    noise = calibration.deviations.noise_of(cases.tags)
+    same = cases.tags.chip[:, None] == cases.tags.chip
+    return calibration.joint(cases) + same * noise[:, None] * noise
 
 
 def normal_draws(covariance: np.ndarray) -> np.ndarray:
