@@ -6,6 +6,7 @@ read and cut off before the next line is added.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -24,8 +25,26 @@ _CHUNK_BYTES = 4 * 2**20
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write content (text as UTF-8) to path; the parent folder must exist."""
+    """Write content (text as UTF-8) to path; the parent folder must exist.
+
+    A link stays one, and what it points to is written. A device or a pipe cannot be replaced: it is written into.
+    An error names this path, not the temporary file.
+    """
     data = content.encode() if isinstance(content, str) else content
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+        else:
+            _replace(Path(os.path.realpath(path)), data)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Put a file in the place of whatever is there, in one step."""
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
