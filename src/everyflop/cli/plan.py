@@ -50,14 +50,23 @@ def plan(
     everyflop plan recipes/fleets/ling_table.toml --model ling-lite --html p.html
     everyflop plan recipes/fleets/ling_table.toml --budget 5M --currency CNY
     """
+    read = [fleet, *(measured or ()), *([Path(model)] if model and model.endswith(".toml") else [])]
+    _check_outputs(out, html, read)
     kept = _limits(budget, deadline_days, max_supplier_share, max_devices, max_islands)
     known = {"precision": precision, "currency": currency, "measured": measured or ()}
     if model is None:
         _refuse_a_size(budget, tokens, seq_len, batch_tokens, objective)
+        _check_outputs(out, html, read, run_file=out.with_suffix(".toml"))
         made = _shaped(fleet, out, limits=kept, **known)
     else:
         made = _planned(fleet, out, model, tokens, seq_len, batch_tokens, objective, **kept, **known)
     _hand_out(made, out, html)
+
+
+def _check_outputs(out: Path, html: Path | None, read: "list[Path]", *, run_file: Path | None = None) -> None:
+    from everyflop.base.outputs import check_outputs
+
+    check_outputs({"--out": out, "--html": html, "the run file beside --out": run_file}, inputs=read)
 
 
 def _limits(
