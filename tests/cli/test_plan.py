@@ -74,6 +74,10 @@ def test_all_problems_of_a_fleet_are_told_at_once_with_their_keys(everyflop, tmp
         (("--model", "ling-lite", "--tokens", "many"), "--tokens"),
         ((*RUN, "--currency", "EUR"), "EUR"),
         ((*RUN, "--max-supplier-share", "50"), "less than or equal to 1"),
+        (("--model", "ling-lite", "--tokens", "0"), "--tokens: Input should be greater than 0"),
+        ((*RUN, "--batch-tokens", "0"), "--batch-tokens: Input should be greater than 0"),
+        ((*RUN, "--deadline-days", "0"), "--deadline-days: Input should be greater than 0"),
+        ((*RUN, "--currency", "cny", "--max-islands", "0"), "what is asked: 2 problems"),
     ],
 )
 def test_what_cannot_be_asked_exits_2_with_a_hint(everyflop, tmp_path, options, told):

@@ -37,7 +37,7 @@ def _in_the_way(paths: Mapping[str, Path], inputs: list[Path]) -> Iterator[Probl
     for option, path in paths.items():
         if _is_special(path):
             continue
-        if any(_same(path, read) for read in inputs):
+        if any(read.exists() and _same(path, read) for read in inputs):
             yield Problem(option, f"'{path}' is read, and would be overwritten", "give another name")
         elif taken := next((other for other, one in earlier.items() if _same(path, one)), None):
             yield Problem(option, f"'{path}' is where {taken} goes already", "give each a name of its own")
