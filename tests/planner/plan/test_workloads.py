@@ -97,6 +97,15 @@ def test_a_run_without_a_model_of_its_own_is_refused(run_file, tmp_path):
         workload_of(run_file(model={**nothing, "init_from": str(tmp_path / "weights")}))
 
 
+@pytest.mark.parametrize(
+    ("tokens", "batch_tokens", "told"),
+    [(9 * 10**18, None, "no collection of text"), (10**12, 10**12 // 4096 * 4096, "less than 10 steps")],
+)
+def test_a_run_that_cannot_be_meant_is_refused(tokens, batch_tokens, told):
+    with pytest.raises(UsageError, match=told):
+        workload_of("ling-lite", tokens=tokens, batch_tokens=batch_tokens)
+
+
 def test_sizes_that_do_not_fit_are_all_named():
     with pytest.raises(UsageError, match=r"batch_tokens .* seq_len "):
         workload_of("ling-plus", tokens=10**9, seq_len=99_999, batch_tokens=1000)

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from everyflop.base.errors import InvalidFile, Problem
+from everyflop.base.errors import ExpectedNo, InvalidFile, Problem
+from everyflop.base.units import percent, short_count
 from everyflop.catalog.catalog import Catalog
 from everyflop.catalog.load import load_catalog
 from everyflop.planner.plan.make_plan import make_plan
@@ -14,6 +15,8 @@ from everyflop.spec.fleet_file import read_fleet
 from everyflop.spec.measured_file import read_measured, with_measurements
 from everyflop.spec.plan import Objective, Plan
 from everyflop.spec.workload import Precision
+
+LONGEST_DAYS = 100 * 365
 
 
 def plan(
@@ -74,7 +77,7 @@ def answer(asked: Request) -> Plan:
         precision=asked.precision,
     )
     fleet = fleet_of(asked, catalog)
-    return make_plan(
+    made = make_plan(
         training.workload,
         fleet,
         catalog=catalog,
@@ -84,6 +87,21 @@ def answer(asked: Request) -> Plan:
         launch=f"everyflop train {training.run_file} --plan {asked.plan_file}",
         notes=training.notes,
     )
+    _refuse_a_lifetime(made)
+    return made
+
+
+def _refuse_a_lifetime(made: Plan) -> None:
+    """Raise ExpectedNo for a plan that nobody can see the end of: some figure of the fleet or the run is wrong."""
+    days = made.total.days.p50
+    if days > LONGEST_DAYS:
+        kept = percent(min(island.goodput_share for island in made.islands))
+        years = short_count(days / 365)
+        raise ExpectedNo(
+            f"no plan fits: the best one, {made.recommended}, takes {years} years, and no device lasts "
+            f"{LONGEST_DAYS // 365}. Failures, checkpoints and exchanges leave {kept} of its time: look at "
+            "failures_per_device_day, offer more devices, or train on fewer --tokens."
+        )
 
 
 def fleet_of(asked: Request, catalog: Catalog) -> Fleet:

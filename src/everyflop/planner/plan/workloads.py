@@ -8,12 +8,16 @@ from pathlib import Path
 from everyflop.accounting.laws import default_batch_tokens, law_note, training_compute
 from everyflop.base.errors import UsageError
 from everyflop.base.units import short_count
+from everyflop.spec.base import Misfit
 from everyflop.spec.model import ModelSpec
 from everyflop.spec.presets import preset, preset_names
 from everyflop.spec.read import read_run
 from everyflop.spec.workload import Precision, Workload
 
 SEQ_LEN = 4096
+
+LEAST_STEPS = 10
+"""Optimizer steps of a run."""
 
 MOST_ROUNDED_SHARE = 0.03
 """A batch from the law is rounded by less than this, to divide well."""
@@ -64,10 +68,18 @@ def workload_of(
         batch_tokens=batch_tokens,
         precision=precision,
     )
-    if misfits := workload.misfits():
+    if misfits := [*workload.misfits(), *_too_few_steps(workload)]:
         raise UsageError("; ".join(f"{key} {what}" for key, what in misfits) + ". Change one of them.")
     option = f"--run {shlex.quote(model)}" if is_file else f"--model {model}"
     return Asked(workload, option, model if is_file else "run.toml", tuple(notes))
+
+
+def _too_few_steps(workload: Workload) -> list[Misfit]:
+    if workload.tokens // workload.batch_tokens in range(1, LEAST_STEPS):
+        batch, tokens = short_count(workload.batch_tokens), short_count(workload.tokens)
+        said = f"{batch} of {tokens} are less than {LEAST_STEPS} steps, in which nothing is learned"
+        return [("batch_tokens", said)]
+    return []
 
 
 def optimal_tokens(spec: ModelSpec) -> int:
