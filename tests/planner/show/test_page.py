@@ -82,6 +82,24 @@ def test_the_chance_of_the_mix_the_links_it_needs_and_unusable_pools_are_told(pl
     assert "c: 80 GB a device hold no layout" in section(text, "Pools that cannot be used")
 
 
+@pytest.mark.parametrize("kind", ["mix", "single"])
+def test_where_limits_rule_out_every_mix_or_every_pool_alone_no_chance_is_told(plan, kind):
+    ruled_out = tuple(c.model_copy(update={"meets_limits": c.kind != kind}) for c in plan.alternatives)
+
+    assert "Probability" not in printed(plan.model_copy(update={"alternatives": ruled_out}))
+
+
+def test_the_pool_that_break_even_is_measured_against_is_named(plan):
+    text = " ".join(printed(plan).split())
+    d = plan.alternatives[3]
+    out = plan.model_copy(
+        update={"alternatives": (*plan.alternatives[:3], d.model_copy(update={"meets_limits": False}))}
+    )
+
+    assert "as much per token as the cheapest pool alone (d);" in text
+    assert "the cheapest pool alone (d, which breaks the limits);" in " ".join(printed(out).split())
+
+
 def test_example_prices_are_called_so_beside_the_bill_that_rests_on_them(plan, make_plan_of, make_choice, make_island):
     example = make_island("x", devices=8, price=1, tokens_per_s=9e3, example_price=True)
 

@@ -86,8 +86,9 @@ def example_lines(plan: Plan) -> list[str]:
 
 
 def chance_line(plan: Plan) -> str | None:
-    """Say how probable it is that mixing pays; None where there is nothing to mix."""
-    if plan.mix_cheaper_probability is None:
+    """Say how probable it is that mixing pays; None where the limits leave nothing to choose between."""
+    allowed = {choice.kind for choice in plan.alternatives if choice.meets_limits}
+    if plan.mix_cheaper_probability is None or allowed != {"single", "mix"}:
         return None
     chance = percent(plan.mix_cheaper_probability)
     return f"Probability that the best mix costs less than the best single pool: {chance} (predicted)."
@@ -128,6 +129,17 @@ def memory_line(island: PlannedIsland) -> str:
 def break_even_line(island: PlannedIsland) -> str:
     """Write the MFU at which an island costs as much per token as the cheapest single pool, which has none itself."""
     return "-" if island.break_even_mfu is None else percent(island.break_even_mfu)
+
+
+def yardstick(plan: Plan) -> str:
+    """Name the cheapest pool alone, which break-even figures are measured against."""
+    cheapest = next(
+        (c for c in plan.alternatives if c.kind == "single" and all(i.break_even_mfu is None for i in c.islands)), None
+    )
+    if cheapest is None:
+        return "the cheapest pool alone"
+    broken = "" if cheapest.meets_limits else ", which breaks the limits"
+    return f"the cheapest pool alone ({cheapest.islands[0].pool}{broken})"
 
 
 def link_lines(choice: Choice) -> list[str]:

@@ -24,6 +24,7 @@ from everyflop.planner.show.findings import (
     rows_of,
     shown_choices,
     workload_line,
+    yardstick,
 )
 from everyflop.planner.show.html_cells import block, bullets, paragraph, picture, section, tile
 from everyflop.planner.show.html_style import STYLE
@@ -111,7 +112,7 @@ def _front(plan: Plan) -> str:
 def _islands(plan: Plan) -> str:
     tags = "; ".join(f"{basis}: {meaning}" for basis, meaning in BASES.items())
     explained = (
-        "Break-even is the MFU at which an island costs as much per token as the cheapest pool alone. Goodput is what "
+        f"Break-even is the MFU at which an island costs as much per token as {yardstick(plan)}. Goodput is what "
         "failures, checkpoints and exchanges leave of the speed. Where an island exchanges, its link is given beside "
         f"the least that keeps exchanges below 5 % of the time. Predicted; {tags}."
     )

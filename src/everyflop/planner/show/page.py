@@ -21,6 +21,7 @@ from everyflop.planner.show.findings import (
     link_lines,
     recommendation,
     workload_line,
+    yardstick,
 )
 from everyflop.planner.show.page_tables import (
     choices_table,
@@ -85,15 +86,15 @@ def _islands(plan: Plan) -> list[RenderableType]:
     shown = [c for c in plan.alternatives if c.kind == "single" or c is best_mix or c.name == plan.recommended]
     links = link_lines(best_mix) if best_mix else []
     return [
-        *_section("How each would run (predicted)", islands_table(shown), _legend(shown)),
+        *_section("How each would run (predicted)", islands_table(shown), _legend(shown, plan)),
         *_lines([f"the link of {line}" for line in links], "-"),
     ]
 
 
-def _legend(choices: Iterable[Choice]) -> RenderableType:
+def _legend(choices: Iterable[Choice], plan: Plan) -> RenderableType:
     used = {island.basis for choice in choices for island in choice.islands}
     said = [f"{basis}: {meaning}" for basis, meaning in BASES.items() if basis in used]
-    said.append("break even: the MFU at which an island costs as much per token as the cheapest pool alone")
+    said.append(f"break even: the MFU at which an island costs as much per token as {yardstick(plan)}")
     said.append("layout: parallel degrees, sharding, what is recomputed, micro-batch (mb)")
     return Text("; ".join(said), style="dim")
 
