@@ -160,6 +160,30 @@ def test_a_mix_says_who_trains_how_much(plan):
     )
 
 
+@pytest.fixture
+def split(plan, make_plan_of, make_choice, make_island) -> Plan:
+    """Pool a as four equal islands."""
+    islands = [
+        make_island(f"a-{n}", devices=64, price=2.0, tokens_per_s=1e5, share=0.25, pool="a", title="Maker A")
+        for n in range(1, 5)
+    ]
+    way = make_choice("a", *islands).model_copy(update={"kind": "single"})
+    return make_plan_of(way, limits=Limits(), why="a is the only pool")
+
+
+def test_a_pool_that_is_split_into_islands_says_so_in_its_name(split):
+    text = printed(split, 120)
+
+    assert line_of(section(text, "What each way costs"), "4 x a ")
+    assert line_of(section(text, "How each would run"), "a-3 in 4 x a ")
+
+
+def test_equal_islands_are_counted(split):
+    text = " ".join(printed(split).split())
+
+    assert "Train on 4 x a, 4 islands of 64 x Maker A (25 % each): predicted" in text
+
+
 def test_an_island_that_never_exchanges_needs_no_link(plan):
     never = {"least_link_gbit_per_s": None, "link_gbit_per_s": None}
     mix = plan.alternatives[1]

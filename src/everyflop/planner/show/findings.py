@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from everyflop.base.units import percent, short_count, short_money, time_scale_of
+from everyflop.planner.show.names import devices_line, name_of, recommended_name
 from everyflop.spec.layout import Layout
 from everyflop.spec.plan import Basis, Choice, ExchangeAssumption, Limits, Plan, PlannedIsland, WhatIf
 
@@ -54,19 +55,11 @@ def recommendation(plan: Plan) -> str:
     advice = "Train on" if keeps_limits(plan) else "No choice keeps the limits; nearest comes"
     time = time_scale_of([days.p50])
     return (
-        f"{advice} {plan.recommended}, {devices_line(plan.islands)}: "
+        f"{advice} {recommended_name(plan)}, {devices_line(plan.islands)}: "
         f"predicted to cost {short_money(cost.p50, plan.currency)} "
         f"({short_count(cost.p10)} to {short_count(cost.p90)}{price_note(plan.islands)}) "
         f"and to take {time.write(days.p50)} {time.suffix} ({time.write(days.p10)} to {time.write(days.p90)})."
     )
-
-
-def devices_line(islands: tuple[PlannedIsland, ...]) -> str:
-    """Say which devices train, and who trains how much where they are several islands."""
-    parts = [f"{island.devices:,} x {island.title or island.device}" for island in islands]
-    if len(islands) > 1:
-        parts = [f"{part} ({percent(i.share)} of the tokens)" for part, i in zip(parts, islands, strict=True)]
-    return " and ".join(parts)
 
 
 def price_note(islands: Iterable[PlannedIsland]) -> str:
@@ -76,7 +69,7 @@ def price_note(islands: Iterable[PlannedIsland]) -> str:
 
 def broken_lines(plan: Plan) -> list[str]:
     """Return, for each choice that breaks limits, which."""
-    return [f"{c.name}: {'; '.join(c.broken_limits)}" for c in plan.alternatives if not c.meets_limits]
+    return [f"{name_of(c)}: {'; '.join(c.broken_limits)}" for c in plan.alternatives if not c.meets_limits]
 
 
 def example_lines(plan: Plan) -> list[str]:
@@ -110,15 +103,6 @@ def kind_of(choice: Choice, plan: Plan) -> str:
     return "best" if is_recommended(choice, plan) else "" if choice.meets_limits else "out"
 
 
-def rows_of(choices: Iterable[Choice]) -> list[tuple[str, PlannedIsland]]:
-    """Return every island of every choice under a name of its own: "d" alone, "d in a + d" as part of a mix."""
-    return [
-        (choice.name if choice.kind == "single" else f"{island.name} in {choice.name}", island)
-        for choice in choices
-        for island in choice.islands
-    ]
-
-
 def memory_line(island: PlannedIsland) -> str:
     """Write the peak of the fullest device and its limit, both in GiB."""
     used, limit = sum(island.mem_gib.values()), island.mem_limit_gib
@@ -145,7 +129,7 @@ def yardstick(plan: Plan) -> str:
 def link_lines(choice: Choice) -> list[str]:
     """Say for each island that exchanges what its slowest link must carry at least, and what it does carry."""
     return [
-        f"{island.name} in {choice.name} needs {island.least_link_gbit_per_s:,.3g} Gbit/s"
+        f"{island.name} in {name_of(choice)} needs {island.least_link_gbit_per_s:,.3g} Gbit/s"
         + ("" if island.link_gbit_per_s is None else f", has {island.link_gbit_per_s:,.3g}")
         for island in choice.islands
         if island.least_link_gbit_per_s is not None

@@ -21,7 +21,6 @@ from everyflop.planner.show.findings import (
     limits_line,
     memory_line,
     recommendation,
-    rows_of,
     shown_choices,
     workload_line,
     yardstick,
@@ -36,6 +35,7 @@ from everyflop.planner.show.html_tables import (
     parts_table,
     what_if_table,
 )
+from everyflop.planner.show.names import rows_of
 from everyflop.spec.plan import Plan, Spread
 
 

@@ -8,9 +8,9 @@ from everyflop.planner.show.findings import (
     change_line,
     is_recommended,
     memory_line,
-    rows_of,
 )
 from everyflop.planner.show.html_cells import Cell, code, figure, row, table, tag, words
+from everyflop.planner.show.names import kind_words, name_of, rows_of
 from everyflop.spec.plan import Choice, Plan, PlannedIsland, Spread
 
 
@@ -32,7 +32,7 @@ def choices_table(plan: Plan, choices: list[Choice], first_number: int) -> str:
     rows = (
         row(
             figure(str(number)),
-            words(choice.name, choice.kind),
+            words(name_of(choice), kind_words(choice)),
             _spread(choice.total.cost_per_ttoken, each),
             _spread(choice.total.cost, whole),
             _spread(choice.total.days, time),

@@ -16,6 +16,7 @@ from everyflop.planner.show.findings import (
     chance_line,
     example_lines,
     exchange_lines,
+    is_recommended,
     keeps_limits,
     limits_line,
     link_lines,
@@ -84,7 +85,7 @@ def _islands(plan: Plan) -> list[RenderableType]:
     """Show each pool alone, the best mix and the recommended choice: what other mixes run differs little from them."""
     best_mix = next((choice for choice in plan.alternatives if choice.kind == "mix"), None)
     shown = [c for c in plan.alternatives if c.kind == "single" or c is best_mix or c.name == plan.recommended]
-    links = link_lines(best_mix) if best_mix else []
+    links = [line for c in shown if c is best_mix or is_recommended(c, plan) for line in link_lines(c)]
     return [
         *_section("How each would run (predicted)", islands_table(shown), _legend(shown, plan)),
         *_lines([f"the link of {line}" for line in links], "-"),

@@ -13,9 +13,9 @@ from everyflop.planner.show.findings import (
     changes,
     is_recommended,
     memory_line,
-    rows_of,
     short_layout,
 )
+from everyflop.planner.show.names import name_of, rows_of
 from everyflop.spec.plan import Choice, Plan, Spread
 
 MOST_CHANGES = 12
@@ -42,7 +42,7 @@ def choices_table(plan: Plan) -> Table:
         best = is_recommended(choice, plan)
         table.add_row(
             Text(">" if best else ""),
-            Text(choice.name),
+            Text(name_of(choice)),
             each.write(choice.total.cost_per_ttoken.p50),
             _range(choice.total.cost_per_ttoken, each),
             whole.write(choice.total.cost.p50),
@@ -64,7 +64,7 @@ def front_table(plan: Plan) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for choice in plan.front:
         cost, days, devices = choice.total.cost, choice.total.days.p50, f"{choice.total.devices:,}"
-        table.add_row(Text(choice.name), whole.write(cost.p50), _range(cost, whole), time.write(days), devices)
+        table.add_row(Text(name_of(choice)), whole.write(cost.p50), _range(cost, whole), time.write(days), devices)
     return table
 
 

@@ -5,6 +5,7 @@ from everyflop.planner.show.charts.axes import BELOW_PX, Axis, draw_below, draw_
 from everyflop.planner.show.charts.labels import point_labels
 from everyflop.planner.show.charts.svg import WIDTH_PX, Point, line, marker, path, svg, text, text_width
 from everyflop.planner.show.findings import basis_of, kind_of, shown_choices
+from everyflop.planner.show.names import name_of
 from everyflop.spec.plan import Plan
 
 _TOP, _BOTTOM, _LEFT, _RIGHT = 14.0, 374.0, 72.0, WIDTH_PX - 20.0
@@ -27,7 +28,7 @@ def front_chart(plan: Plan) -> str:
     parts += [path(stairs, kind="front")] if stairs else []
     for choice, (px, py) in zip(choices, points, strict=True):
         figures = f"{cost.write(choice.total.cost.p50)} {cost.suffix} {plan.currency}"
-        said = f"{choice.name}: {figures}, {time.write(choice.total.days.p50)} {time.suffix}, {basis_of(choice)}"
+        said = f"{name_of(choice)}: {figures}, {time.write(choice.total.days.p50)} {time.suffix}, {basis_of(choice)}"
         parts.append(marker(px, py, basis_of(choice), kind=kind_of(choice, plan), title=said))
     parts += point_labels(_names(plan), points, stairs, (_LEFT, 0, WIDTH_PX, _BOTTOM))
     return svg(_BOTTOM + BELOW_PX, "Predicted cost of the whole run against its predicted time", parts)
@@ -35,7 +36,7 @@ def front_chart(plan: Plan) -> str:
 
 def _names(plan: Plan) -> list[str]:
     """Return what the points are called: their names where these are few and short, else their numbers."""
-    names = [choice.name for choice in shown_choices(plan)]
+    names = [name_of(choice) for choice in shown_choices(plan)]
     if len(names) <= _MOST_NAMES and max(map(text_width, names)) <= 150:
         return names
     return [str(number) for number in range(1, len(names) + 1)]
