@@ -4,7 +4,7 @@ import pytest
 import tomli_w
 
 from everyflop.base.errors import UsageError
-from everyflop.planner.plan.workloads import optimal_tokens, workload_of
+from everyflop.planner.plan.workloads import launch_command, optimal_tokens, workload_of
 from everyflop.spec.presets import preset
 
 
@@ -25,7 +25,7 @@ def test_a_published_model_is_trained_on_what_is_asked():
 
     assert asked.workload.model == preset("ling-plus")
     assert (asked.workload.tokens, asked.workload.seq_len, asked.workload.batch_seqs) == (10**12, 4096, 8960)
-    assert asked.notes == ()
+    assert [note.split(":")[0] for note in asked.notes] == ["run.toml in the launch command is for you to write"]
     assert asked.measure_option == "--model ling-plus"
 
 
@@ -36,6 +36,12 @@ def test_a_run_file_gives_tokens_sequence_and_batch(run_file):
     assert (asked.workload.tokens, asked.workload.seq_len, asked.workload.batch_tokens) == (3072, 32, 256)
     assert asked.workload.name == "mine"
     assert asked.run_file == path
+    assert asked.notes == ()
+
+
+def test_the_launch_command_is_quoted_as_a_shell_needs_it():
+    assert launch_command("run.toml", "plan.json") == "everyflop train run.toml --plan plan.json"
+    assert launch_command("a b.toml", "x;y.json") == "everyflop train 'a b.toml' --plan 'x;y.json'"
 
 
 def test_what_is_asked_counts_more_than_the_run_file(run_file):

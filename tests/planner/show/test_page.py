@@ -142,7 +142,14 @@ def test_assumptions_and_the_launch_command_close_the_page(plan):
     assert "- Devices fail 0.27 % a day." in text
     assert "- Islands exchange 2 bytes a parameter every 24 steps." in text
     assert "- Extra tokens for the same loss: 1.1 % with 2 islands, 2.3 % with 4 islands (a scaling law)." in text
-    assert text.rstrip().endswith("Launch\n  everyflop train run.toml --plan plan.json")
+    assert "\n\nLaunch\n  everyflop train run.toml --plan plan.json\n" in text
+
+
+def test_a_plan_that_everyflop_cannot_train_yet_says_so(plan, make_plan_of, make_choice, make_island):
+    one = make_plan_of(make_choice("a", make_island("a", devices=1, price=2, tokens_per_s=9e3)))
+
+    assert "Training on more than one device is not built yet" in printed(plan)
+    assert printed(one).rstrip().endswith("everyflop train run.toml --plan plan.json")
 
 
 def test_limits_that_are_set_are_said(plan):

@@ -9,7 +9,7 @@ from everyflop.catalog.catalog import Catalog
 from everyflop.catalog.load import load_catalog
 from everyflop.planner.plan.make_plan import make_plan
 from everyflop.planner.plan.request import Request, request_of
-from everyflop.planner.plan.workloads import workload_of
+from everyflop.planner.plan.workloads import launch_command, workload_of
 from everyflop.spec.fleet import Fleet
 from everyflop.spec.fleet_file import read_fleet
 from everyflop.spec.measured_file import read_measured, with_measurements
@@ -84,7 +84,7 @@ def answer(asked: Request) -> Plan:
         limits=asked.limits(fleet),
         objective=asked.objective,
         model_option=training.measure_option,
-        launch=f"everyflop train {training.run_file} --plan {asked.plan_file}",
+        launch=launch_command(training.run_file, asked.plan_file),
         notes=training.notes,
     )
     _refuse_a_lifetime(made)

@@ -16,6 +16,9 @@ from everyflop.spec.workload import Precision, Workload
 
 SEQ_LEN = 4096
 
+NO_RUN_FILE = "run.toml"
+"""What the run file is called that a published model still needs."""
+
 LEAST_STEPS = 10
 """Optimizer steps of a run."""
 
@@ -33,7 +36,7 @@ class Asked:
     run_file: str
     """For `everyflop train`."""
     notes: tuple[str, ...]
-    """What was taken from a law, in sentences."""
+    """What was taken from a law, and what run_file is where there is none, in sentences."""
 
 
 def workload_of(
@@ -70,8 +73,13 @@ def workload_of(
     )
     if misfits := [*workload.misfits(), *_too_few_steps(workload)]:
         raise UsageError("; ".join(f"{key} {what}" for key, what in misfits) + ". Change one of them.")
+    if not is_file:
+        notes.append(
+            f'{NO_RUN_FILE} in the launch command is for you to write: [model] preset = "{model}", [train] with these '
+            f"tokens and seq_len, your text in [data]; `everyflop init {NO_RUN_FILE}` gives one to change."
+        )
     option = f"--run {shlex.quote(model)}" if is_file else f"--model {model}"
-    return Asked(workload, option, model if is_file else "run.toml", tuple(notes))
+    return Asked(workload, option, model if is_file else NO_RUN_FILE, tuple(notes))
 
 
 def _too_few_steps(workload: Workload) -> list[Misfit]:
@@ -80,6 +88,11 @@ def _too_few_steps(workload: Workload) -> list[Misfit]:
         said = f"{batch} of {tokens} are less than {LEAST_STEPS} steps, in which nothing is learned"
         return [("batch_tokens", said)]
     return []
+
+
+def launch_command(run_file: str, plan_file: str) -> str:
+    """Return the command that runs a plan, as a shell takes it."""
+    return shlex.join(["everyflop", "train", run_file, "--plan", plan_file])
 
 
 def optimal_tokens(spec: ModelSpec) -> int:

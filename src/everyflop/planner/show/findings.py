@@ -166,6 +166,16 @@ def exchange_lines(exchange: ExchangeAssumption) -> list[str]:
     return lines
 
 
+def launch_lines(plan: Plan) -> list[str]:
+    """Say so where the launch command would be refused."""
+    if plan.total.devices == 1:
+        return []
+    return [
+        "Training on more than one device is not built yet, and `everyflop train` refuses this plan: it is for "
+        "deciding what to get, and for another trainer."
+    ]
+
+
 def short_layout(layout: Layout) -> str:
     """Write a layout for a narrow column: "tp2 pp8 ep8 dp4 zero1 full mb1"."""
     degrees = {name: getattr(layout, name) for name in ("tp", "pp", "vpp", "cp", "ep", "etp", "dp")}

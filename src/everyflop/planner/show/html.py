@@ -18,6 +18,7 @@ from everyflop.planner.show.findings import (
     example_lines,
     exchange_lines,
     keeps_limits,
+    launch_lines,
     limits_line,
     memory_line,
     recommendation,
@@ -169,7 +170,7 @@ def _assumed(plan: Plan) -> str:
 
 
 def _launch(plan: Plan) -> str:
-    return section("Launch", block(plan.launch), paragraph(_origin(plan), "soft"))
+    return section("Launch", block(plan.launch), *map(paragraph, launch_lines(plan)), paragraph(_origin(plan), "soft"))
 
 
 def _origin(plan: Plan) -> str:

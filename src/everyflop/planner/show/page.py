@@ -18,6 +18,7 @@ from everyflop.planner.show.findings import (
     exchange_lines,
     is_recommended,
     keeps_limits,
+    launch_lines,
     limits_line,
     link_lines,
     recommendation,
@@ -46,7 +47,7 @@ def page(plan: Plan) -> RenderableType:
         *_what_if(plan),
         *_measure(plan),
         *_section("Assumed", *_lines([*plan.assumptions, *exchange_lines(plan.exchange)], "-")),
-        *_section("Launch", Text(f"  {plan.launch}", style="bold")),
+        *_section("Launch", Text(f"  {plan.launch}", style="bold"), *_lines(launch_lines(plan), "!")),
     )
 
 
