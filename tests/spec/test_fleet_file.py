@@ -449,3 +449,16 @@ def test_what_cannot_be_meant_is_told_with_its_key(fleet_file: Path, old: str, n
 
     assert problem.key == key
     assert told in problem.found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "hint"),
+    [
+        ("[[link]]", "[link]", "link", "write [[link]], with two brackets"),
+        ("[[link]]", "[[money]]\n[[link]]", "money", "write [money], with one bracket"),
+    ],
+)
+def test_a_header_with_the_wrong_number_of_brackets_is_told(fleet_file: Path, old: str, new: str, key: str, hint: str):
+    change(fleet_file, old, new)
+
+    assert (key, hint) in [(problem.key, problem.hint) for problem in problems_with(fleet_file)]

@@ -79,6 +79,15 @@ def test_an_unknown_model_is_refused_with_what_is_known(name):
         workload_of(name)
 
 
+@pytest.mark.parametrize(("path", "told"), [("hf", "is a folder"), ("hf/config.json", "does not end in .toml")])
+def test_a_model_that_is_on_disk_but_no_run_file_is_told_what_is_taken(tmp_path, path, told):
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / "config.json").write_text("{}")
+
+    with pytest.raises(UsageError, match=rf"{told}, and --model takes a run file .* ling-plus"):
+        workload_of(str(tmp_path / path))
+
+
 def test_a_run_without_a_model_of_its_own_is_refused(run_file, tmp_path):
     (tmp_path / "weights").mkdir()
     nothing = dict.fromkeys(

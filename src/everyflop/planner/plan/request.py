@@ -75,7 +75,7 @@ class Request(Spec):
 _HINTS = {
     "fleet": "recipes/fleets/ has files to start from",
     "model": "a published model's name, or the path of a run file",
-    "tokens": "tokens of the whole run, such as 1T",
+    "tokens": "tokens of the whole run, such as 1T for 1e12",
     "seq_len": "tokens of one sequence, such as 4096",
     "batch_tokens": "tokens of one step on all devices, such as 16M",
     "budget": "for the whole run, such as 5M",

@@ -125,6 +125,13 @@ def _from_run(file: str) -> tuple[ModelSpec, dict[str, int | None]]:
 def _preset(name: str) -> ModelSpec:
     if name in preset_names():
         return preset(name)
+    if Path(name).exists():
+        kind = "a folder" if Path(name).is_dir() else "a file that does not end in .toml"
+        raise UsageError(
+            f"'{name}' is {kind}, and --model takes a run file (ending in .toml) or a published model: "
+            f"{', '.join(preset_names())}. To plan a model of yours, write its sizes into [model] of a run file; "
+            "weights are not needed."
+        )
     near = difflib.get_close_matches(name, preset_names(), n=1)
     hint = f"Did you mean '{near[0]}'? " if near else ""
     raise UsageError(
