@@ -7,6 +7,7 @@ from collections.abc import Callable
 from html import escape
 
 from everyflop.base.units import Scale, decimals_of, scale_of, time_scale_of
+from everyflop.planner.show.bills import bill_of
 from everyflop.planner.show.charts.change import change_chart
 from everyflop.planner.show.charts.cost import cost_chart
 from everyflop.planner.show.charts.front import front_chart
@@ -29,6 +30,7 @@ from everyflop.planner.show.findings import (
 from everyflop.planner.show.html_cells import block, bullets, paragraph, picture, section, tile
 from everyflop.planner.show.html_style import STYLE
 from everyflop.planner.show.html_tables import (
+    bills_table,
     choices_table,
     islands_table,
     layouts_table,
@@ -36,7 +38,7 @@ from everyflop.planner.show.html_tables import (
     parts_table,
     what_if_table,
 )
-from everyflop.planner.show.names import rows_of
+from everyflop.planner.show.names import name_of, rows_of
 from everyflop.spec.plan import Plan, Spread
 
 
@@ -95,6 +97,21 @@ def _costs(plan: Plan) -> str:
         choices_table(plan, list(plan.alternatives), 1),
         *([bullets(examples)] if (examples := example_lines(plan)) else []),
     )
+
+
+def _bills(plan: Plan) -> str:
+    bills = [(name_of(choice), bill_of(choice)) for choice in plan.alternatives if choice.kind == "mix"]
+    if not bills:
+        return ""
+    scale = scale_of(sum(parts.values()) for _, parts in bills)
+    unit = f"{scale.suffix} {plan.currency}".strip()
+    wholes = [
+        Whole(name, {part: cost / scale.size for part, cost in parts.items()}, f"{scale.write(sum(parts.values()))}")
+        for name, parts in bills
+    ]
+    chart = parts_chart(wholes, f"cost in all by pool, {unit} (predicted P50)", as_shares=False)
+    caption = "Predicted. The hours of each pool's devices, and the traffic between islands where links have a price."
+    return section("What the money of each mix is for", picture(chart, caption), bills_table(bills, unit, scale))
 
 
 def _front(plan: Plan) -> str:
@@ -182,6 +199,7 @@ def _origin(plan: Plan) -> str:
 _PARTS: tuple[Callable[[Plan], str], ...] = (
     _answer,
     _costs,
+    _bills,
     _front,
     _islands,
     _unusable,

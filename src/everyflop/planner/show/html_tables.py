@@ -47,6 +47,17 @@ def choices_table(plan: Plan, choices: list[Choice], first_number: int) -> str:
     return table(headings, rows)
 
 
+def bills_table(bills: Iterable[tuple[str, Mapping[str, float]]], unit: str, scale: Scale) -> str:
+    """Show what each part of each bill costs, and its share."""
+    headings = (words("choice"), words("for"), figure(f"{unit} in all"), figure("share"))
+    rows = (
+        row(words(name), words(part), figure(scale.write(cost)), figure(percent(cost / sum(parts.values()))))
+        for name, parts in bills
+        for part, cost in parts.items()
+    )
+    return table(headings, rows)
+
+
 def layouts_table(choices: Iterable[Choice]) -> str:
     """Show the devices of each island of each choice, and how a replica lies on them."""
     headings = (words("island"), words("devices"), words("layout"), figure("sequences a step"))

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from everyflop.planner.show.bills import traffic_lines
 from everyflop.planner.show.findings import (
     BASES,
     OBJECTIVES,
@@ -25,6 +26,7 @@ from everyflop.planner.show.findings import (
     workload_line,
     yardstick,
 )
+from everyflop.planner.show.names import name_of
 from everyflop.planner.show.page_tables import (
     choices_table,
     front_table,
@@ -86,10 +88,12 @@ def _islands(plan: Plan) -> list[RenderableType]:
     """Show each pool alone, the best mix and the recommended choice: what other mixes run differs little from them."""
     best_mix = next((choice for choice in plan.alternatives if choice.kind == "mix"), None)
     shown = [c for c in plan.alternatives if c.kind == "single" or c is best_mix or c.name == plan.recommended]
-    links = [line for c in shown if c is best_mix or is_recommended(c, plan) for line in link_lines(c)]
+    exchanging = [c for c in shown if c is best_mix or is_recommended(c, plan)]
+    links = [f"the link of {line}" for c in exchanging for line in link_lines(c)]
+    traffic = [line for c in exchanging for line in traffic_lines(c, name_of(c), plan.currency)]
     return [
         *_section("How each would run (predicted)", islands_table(shown), _legend(shown, plan)),
-        *_lines([f"the link of {line}" for line in links], "-"),
+        *_lines([*links, *traffic], "-"),
     ]
 
 
