@@ -208,13 +208,6 @@ def test_python_plans_as_the_command_does(free):
     assert made.launch == "everyflop train run.toml --plan plan.json"
 
 
-def test_a_plan_that_outlives_its_devices_is_no_plan():
-    failing = fleet({**H100, "count": 512, "failures_per_device_day": 24})
-
-    with pytest.raises(ExpectedNo, match=r"takes .* years, .* look at failures_per_device_day"):
-        ef.plan(failing, model="ling-plus", tokens="1T")
-
-
 def test_shares_above_one_are_no_limits():
     with pytest.raises(UsageError, match="max_supplier_share"):
         ef.plan(THREE, model="ling-lite", tokens=10**11, max_supplier_share=50)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from everyflop.base.errors import ExpectedNo, InvalidFile, Problem
-from everyflop.base.units import percent, short_count
+from everyflop.base.errors import InvalidFile, Problem
 from everyflop.catalog.catalog import Catalog
 from everyflop.catalog.load import load_catalog
+from everyflop.planner.plan.lifetime import within_a_lifetime
 from everyflop.planner.plan.make_plan import make_plan
 from everyflop.planner.plan.request import Request, request_of
 from everyflop.planner.plan.workloads import launch_command, workload_of
@@ -15,8 +15,6 @@ from everyflop.spec.fleet_file import read_fleet
 from everyflop.spec.measured_file import read_measured, with_measurements
 from everyflop.spec.plan import Objective, Plan
 from everyflop.spec.workload import Precision
-
-LONGEST_DAYS = 100 * 365
 
 
 def plan(
@@ -87,21 +85,7 @@ def answer(asked: Request) -> Plan:
         launch=launch_command(training.run_file, asked.plan_file),
         notes=training.notes,
     )
-    _refuse_a_lifetime(made)
-    return made
-
-
-def _refuse_a_lifetime(made: Plan) -> None:
-    """Raise ExpectedNo for a plan that nobody can see the end of: some figure of the fleet or the run is wrong."""
-    days = made.total.days.p50
-    if days > LONGEST_DAYS:
-        kept = percent(min(island.goodput_share for island in made.islands))
-        years = short_count(days / 365)
-        raise ExpectedNo(
-            f"no plan fits: the best one, {made.recommended}, takes {years} years, and no device lasts "
-            f"{LONGEST_DAYS // 365}. Failures, checkpoints and exchanges leave {kept} of its time: look at "
-            "failures_per_device_day, offer more devices, or train on fewer --tokens."
-        )
+    return within_a_lifetime(made)
 
 
 def fleet_of(asked: Request, catalog: Catalog) -> Fleet:
