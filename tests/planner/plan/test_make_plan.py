@@ -208,6 +208,15 @@ def test_python_plans_as_the_command_does(free):
     assert made.launch == "everyflop train run.toml --plan plan.json"
 
 
+@pytest.mark.parametrize(("steps", "mixed"), [(299, False), (300, True)])
+def test_islands_that_would_hardly_ever_meet_are_not_mixed(steps, mixed):
+    batch = 512 * 4096
+    made = ef.plan(THREE, model="ling-lite", tokens=steps * batch, batch_tokens=batch)
+
+    assert any(choice.kind == "mix" for choice in made.alternatives) == mixed
+    assert any("would exchange less than 10 times, every 30 steps" in line for line in made.assumptions) == (not mixed)
+
+
 def test_shares_above_one_are_no_limits():
     with pytest.raises(UsageError, match="max_supplier_share"):
         ef.plan(THREE, model="ling-lite", tokens=10**11, max_supplier_share=50)

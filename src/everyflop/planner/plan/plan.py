@@ -14,7 +14,10 @@ from everyflop.spec.fleet import Fleet
 from everyflop.spec.fleet_file import read_fleet
 from everyflop.spec.measured_file import read_measured, with_measurements
 from everyflop.spec.plan import Objective, Plan
-from everyflop.spec.workload import Precision
+from everyflop.spec.workload import Precision, Workload
+
+LEAST_EXCHANGES = 10
+"""In a run of several islands."""
 
 
 def plan(
@@ -75,17 +78,31 @@ def answer(asked: Request) -> Plan:
         precision=asked.precision,
     )
     fleet = fleet_of(asked, catalog)
+    limits, notes = asked.limits(fleet), training.notes
+    if apart := _never_meet(training.workload, fleet):
+        limits, notes = limits.model_copy(update={"max_islands": 1}), (*notes, apart)
     made = make_plan(
         training.workload,
         fleet,
         catalog=catalog,
-        limits=asked.limits(fleet),
+        limits=limits,
         objective=asked.objective,
         model_option=training.measure_option,
         launch=launch_command(training.run_file, asked.plan_file),
-        notes=training.notes,
+        notes=notes,
     )
     return within_a_lifetime(made)
+
+
+def _never_meet(workload: Workload, fleet: Fleet) -> str | None:
+    """Say so where a run is too short for islands to exchange; None where it is not."""
+    steps, between = workload.tokens // workload.batch_tokens, fleet.islands.steps_between_exchanges
+    if between == 1 or steps >= LEAST_EXCHANGES * between:
+        return None
+    return (
+        f"One island, nothing mixed: in {steps:,} steps islands would exchange less than {LEAST_EXCHANGES} times, "
+        f"every {between:,} steps, and what merging them so rarely costs in learning is not known."
+    )
 
 
 def fleet_of(asked: Request, catalog: Catalog) -> Fleet:
