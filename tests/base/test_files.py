@@ -1,6 +1,7 @@
 """Crashes are real: a child process is killed with SIGKILL while it writes."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,6 @@ from everyflop.base.files import (
     new_folder,
     read_lines,
     sha256_file,
-    try_to_write,
     write_atomic,
     write_json,
 )
@@ -112,6 +112,46 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path: Path):
         write_atomic(folder, b"x")
 
     assert [entry.name for entry in tmp_path.iterdir()] == ["target"]
+
+
+def test_a_link_is_followed_and_stays_one(tmp_path: Path):
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to("target")
+
+    write_atomic(tmp_path / "link", "new")
+
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
+
+
+def test_a_link_to_nothing_yet_makes_what_it_points_to(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/target")
+
+    write_atomic(tmp_path / "link", "new")
+
+    assert (tmp_path / "folder" / "target").read_text() == "new"
+    assert [entry.name for entry in (tmp_path / "folder").iterdir()] == ["target"]
+
+
+def test_a_pipe_is_written_into_and_stays_one(tmp_path: Path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE)
+
+    write_atomic(pipe, "through")
+
+    assert reader.communicate(timeout=30)[0] == b"through"
+    assert pipe.is_fifo()
+
+
+def test_an_error_names_the_path_asked_for(tmp_path: Path):
+    path = tmp_path / "missing" / "a.txt"
+
+    with pytest.raises(FileNotFoundError) as error:
+        write_atomic(path, "x")
+
+    assert error.value.filename == str(path)
 
 
 def test_text_is_written_as_utf_8(tmp_path: Path):
@@ -262,10 +302,9 @@ def test_a_second_process_is_refused_while_the_first_holds_the_lock_and_served_o
         pass
 
 
-@pytest.mark.parametrize("write", [try_to_write, lambda path: write_atomic(path, "text")])
-def test_an_error_names_the_file_that_was_to_be_written(tmp_path, write):
+def test_an_error_names_the_file_that_was_to_be_written(tmp_path):
     with pytest.raises(OSError) as refused:
-        write(tmp_path / "nowhere" / "x.toml")
+        write_atomic(tmp_path / "nowhere" / "x.toml", "text")
 
     assert refused.value.filename == str(tmp_path / "nowhere" / "x.toml")
 

@@ -74,6 +74,10 @@ def test_all_problems_of_a_fleet_are_told_at_once_with_their_keys(everyflop, tmp
         (("--model", "ling-lite", "--tokens", "many"), "--tokens"),
         ((*RUN, "--currency", "EUR"), "EUR"),
         ((*RUN, "--max-supplier-share", "50"), "less than or equal to 1"),
+        (("--model", "ling-lite", "--tokens", "0"), "--tokens: Input should be greater than 0"),
+        ((*RUN, "--batch-tokens", "0"), "--batch-tokens: Input should be greater than 0"),
+        ((*RUN, "--deadline-days", "0"), "--deadline-days: Input should be greater than 0"),
+        ((*RUN, "--currency", "cny", "--max-islands", "0"), "what is asked: 2 problems"),
     ],
 )
 def test_what_cannot_be_asked_exits_2_with_a_hint(everyflop, tmp_path, options, told):
@@ -81,3 +85,41 @@ def test_what_cannot_be_asked_exits_2_with_a_hint(everyflop, tmp_path, options, 
 
     assert ended.code == 2
     assert told in ended.err
+
+
+@pytest.mark.parametrize("option", ["--out", "--html"])
+@pytest.mark.parametrize("read", ["fleet.toml", "measured.toml", "run.toml"])
+def test_what_is_read_is_never_overwritten(everyflop, tmp_path, monkeypatch, option, read):
+    monkeypatch.chdir(tmp_path)
+    for name in ("fleet.toml", "measured.toml", "run.toml"):
+        (tmp_path / name).write_text("mine")
+    ended = everyflop("plan", "fleet.toml", "--model", "run.toml", "--measured", "measured.toml", option, read)
+
+    assert ended.code == 2
+    assert f"{option}: '{read}' is read, and would be overwritten" in ended.err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"] * 3
+
+
+def test_two_results_never_go_into_one_file(everyflop, tmp_path):
+    ended = everyflop("plan", LING, *RUN, "--out", tmp_path / "x", "--html", tmp_path / "x")
+
+    assert ended.code == 2
+    assert "is where --out goes already" in ended.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_run_file_beside_a_plan_is_a_result_too(everyflop, tmp_path):
+    ended = everyflop("plan", LING, "--budget", "5M", "--out", tmp_path / "plan.toml")
+
+    assert ended.code == 2
+    assert "the run file beside --out" in ended.err
+
+
+@pytest.mark.parametrize("options", [("--out", "/"), ("--html", "."), ("--out", "no/such/plan.json")])
+def test_a_place_that_cannot_be_written_is_refused_before_planning(everyflop, tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    ended = everyflop("plan", LING, *RUN, *options)
+
+    assert ended.code == 2
+    assert f"{options[0]}: " in ended.err
+    assert not list(tmp_path.iterdir())

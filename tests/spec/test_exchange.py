@@ -48,7 +48,7 @@ def test_more_islands_than_the_table_knows_cannot_be_asked_for():
         ExchangeSpec(max_islands=9)
 
 
-@pytest.mark.parametrize("table", [{}, {1: 0.0}, {2: -0.1}, {2: 10}, {"two": 0.1}])
+@pytest.mark.parametrize("table", [{}, {1: 0.0}, {2: -0.1}, {2: 10}, {"two": 0.1}, {4: 0.01, 2: 0.03}])
 def test_a_table_that_makes_no_sense_is_refused(table: dict):
     with pytest.raises(ValidationError, match="extra_tokens_share"):
         ExchangeSpec(extra_tokens_share=table, max_islands=1)
@@ -56,6 +56,7 @@ def test_a_table_that_makes_no_sense_is_refused(table: dict):
 
 @given(st.dictionaries(st.integers(2, 64), st.floats(0, 5), min_size=1), st.integers(1, 64))
 def test_every_penalty_lies_between_those_of_its_neighbours_in_the_table(table: dict[int, float], islands: int):
+    table = dict(zip(sorted(table), sorted(table.values()), strict=True))
     islands = min(islands, max(table))
     known = {1: 0.0, **table}
     below, above = (max(n for n in known if n <= islands), min(n for n in known if n >= islands))
@@ -63,6 +64,11 @@ def test_every_penalty_lies_between_those_of_its_neighbours_in_the_table(table: 
     extra = ExchangeSpec(extra_tokens_share=table, max_islands=1).extra_tokens(islands)
 
     assert min(known[below], known[above]) - 1e-9 <= extra <= max(known[below], known[above]) + 1e-9
+
+
+def test_islands_exchange_as_often_as_somebody_has_tried():
+    with pytest.raises(ValidationError, match="less than or equal to 2000"):
+        ExchangeSpec(steps_between_exchanges=10**9)
 
 
 def test_a_plan_states_the_assumption_for_every_number_of_islands():

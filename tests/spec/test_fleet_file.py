@@ -420,3 +420,45 @@ def test_the_values_that_a_recipe_shows_as_defaults_are_the_defaults(fleet_file:
 
 def test_a_default_pool_is_no_example():
     assert not Pool(name="a", device="x", count=(1, 1), price_per_device_hour=1.0).example
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "told"),
+    [
+        ("bf16_tflops = 100", 'like = "home-made"', "device[0].like", "is the device itself"),
+        (
+            "price_per_device_hour = 2.8",
+            'price_per_device_hour = "2.8"',
+            "pool[0].price_per_device_hour",
+            "without quo",
+        ),
+        ("gbit_per_s = 100", 'gbit_per_s = "100"', "link[0].gbit_per_s", "without quotes"),
+        ("count = 512", "count = 512\ndevices_per_node = 1_000_000", "pool[0].devices_per_node", "is not plausible"),
+        (
+            "[[link]]",
+            '[money]\ncurrency = "USD"\nrates = { CNY = 7.1 }\n\n[[link]]',
+            "money.rates.CNY",
+            "is not worth 7.1 USD",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_told_with_its_key(fleet_file: Path, old: str, new: str, key: str, told: str):
+    change(fleet_file, old, new)
+
+    (problem,) = problems_with(fleet_file)
+
+    assert problem.key == key
+    assert told in problem.found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "hint"),
+    [
+        ("[[link]]", "[link]", "link", "write [[link]], with two brackets"),
+        ("[[link]]", "[[money]]\n[[link]]", "money", "write [money], with one bracket"),
+    ],
+)
+def test_a_header_with_the_wrong_number_of_brackets_is_told(fleet_file: Path, old: str, new: str, key: str, hint: str):
+    change(fleet_file, old, new)
+
+    assert (key, hint) in [(problem.key, problem.hint) for problem in problems_with(fleet_file)]

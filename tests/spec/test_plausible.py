@@ -24,6 +24,7 @@ def one(key: str, value: Any, **others: Any) -> dict[str, Any]:
         ("pool.scale_out_gbit_per_s", 10_000, "it looks like Mbit/s: write 10"),
         ("pool.restart_minutes", 1800, "it looks like seconds: write 30"),
         ("pool.checkpoint_gb_per_s", 2e9, "it looks like bytes/s: write 2"),
+        ("pool.devices_per_node", 1_000_000, "what fast links connect: 8 in most servers"),
         ("pool.failures_per_device_day", 27, "expected 1e-09 to 24 failures a day"),
         ("link.gbit_per_s", 100e9, "it looks like bit/s: write 100"),
         ("link.gbit_per_s", 2_000_000, "it looks like Mbit/s: write 2000"),
@@ -45,40 +46,6 @@ def test_a_number_in_another_unit_is_found_with_what_to_write(key: str, value: f
     assert hints(one(key, value)) == {f"{table}[0].{name}": hint}
 
 
-@pytest.mark.parametrize("price", [98.32, 1_800, 25_000, 250_000])  # of a node, a month, a year, a purchase
-def test_a_price_that_is_not_for_one_device_and_hour_is_found(price: float):
-    (hint,) = hints(one("pool.price_per_device_hour", price, currency="USD")).values()
-
-    assert "divide a node's price by its devices" in hint
-
-
-def test_a_price_per_second_is_found():
-    assert hints(one("pool.price_per_device_hour", 0.0007, currency="USD")) == {
-        "pool[0].price_per_device_hour": "it looks like a price per second: write 2.52"
-    }
-
-
-@pytest.mark.parametrize("where", ["pool", "money"])
-def test_prices_are_judged_in_their_own_currency(where: str):
-    pool = {"price_per_device_hour": 60, **({"currency": "CNY"} if where == "pool" else {})}
-    money = {"money": {"currency": "CNY" if where == "money" else "USD"}}
-
-    assert hints({"pool": [pool], **money}) == {}
-    assert hints({"pool": [{**pool, "currency": "USD"}], **money}) != {}
-
-
-def test_prices_in_a_currency_of_unknown_size_are_left_alone():
-    assert hints(one("pool.price_per_device_hour", 90_000, currency="VND")) == {}
-
-
-def test_a_price_per_terabyte_is_found():
-    pool = {"currency": "USD"}
-
-    assert hints({"pool": [pool], "link": [{"price_per_gb": 90}]}) == {
-        "link[0].price_per_gb": "it looks like a price per TB: write 0.09"
-    }
-
-
 def test_each_entry_is_judged_by_itself():
     found = hints({"device": [{"mem_gb": 80}, {"mem_gb": 80e9}], "pool": [{"restart_minutes": 10}]})
 
@@ -88,11 +55,11 @@ def test_each_entry_is_judged_by_itself():
 @pytest.mark.parametrize("value", ["400e9", True, None, [1], float("nan"), float("inf"), 0, -5])
 def test_what_is_no_positive_number_is_left_to_validation(value: Any):
     tables = {key.split(".")[0]: [] for key in RANGES}
-    for key in (*RANGES, "pool.price_per_device_hour"):
+    for key in RANGES:
         table, name = key.split(".")
         tables[table].append({name: value})
 
-    assert hints({**tables, "money": {"currency": "USD"}}) == {}
+    assert hints(tables) == {}
 
 
 @given(st.sampled_from(sorted(RANGES)), st.floats(1e-15, 1e15))
@@ -110,6 +77,7 @@ REAL = {
     "device.mem_gb": [4, 80, 288, 6_000],  # the last: a CPU host
     "device.mem_bw_gb_per_s": [8, 3350, 22_000],
     "device.tdp_w": [15, 700, 2300],
+    "pool.devices_per_node": [1, 8, 72, 9216],  # the last: a whole torus of TPUs
     "pool.failures_per_device_day": [0.0003, 0.0027, 4],
 }
 

@@ -40,7 +40,7 @@ def test_a_count_that_is_none_is_refused(written: Any, said: str):
         pool(count=written)
 
 
-@pytest.mark.parametrize("price", [0, -1, float("nan"), float("inf"), True, None])
+@pytest.mark.parametrize("price", [0, -1, float("nan"), float("inf"), True, None, "2.5"])
 def test_a_price_is_a_positive_number(price: Any):
     with pytest.raises(ValidationError, match="price_per_device_hour"):
         pool(price_per_device_hour=price)
@@ -61,6 +61,9 @@ def test_devices_that_are_kept_fail_at_dlrovers_rate_unless_something_else_is_sa
 def test_spot_devices_must_say_how_often_they_go_away():
     with pytest.raises(ValidationError, match="failures_per_device_day is needed by spot = true"):
         pool(spot=True)
+
+    with pytest.raises(ValidationError, match="failures_per_device_day is 0, and that contradicts spot = true"):
+        pool(spot=True, failures_per_device_day=0)
 
     assert pool(spot=True, failures_per_device_day=0.5).failure_rate == 0.5
 

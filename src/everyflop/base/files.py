@@ -6,6 +6,7 @@ read and cut off before the next line is added.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -24,43 +25,38 @@ _CHUNK_BYTES = 4 * 2**20
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write content (text as UTF-8) to path; the parent folder must exist. An OSError names path."""
+    """Write content (text as UTF-8) to path; the parent folder must exist.
+
+    A link stays one, and what it points to is written. A device or a pipe cannot be replaced: it is written into.
+    An error names this path, not the temporary file.
+    """
     data = content.encode() if isinstance(content, str) else content
-    temporary = _temporary(path)
     try:
-        with _names(path), temporary.open("wb") as file:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+        else:
+            _replace(Path(os.path.realpath(path)), data)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Put a file in the place of whatever is there, in one step."""
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        with _names(path):
-            temporary.replace(path)
+        temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):  # on a read-only disk the clean-up fails too, and would hide the cause
             temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
-
-
-def try_to_write(path: Path) -> None:
-    """Raise the OSError that write_atomic would raise where there is no way to write, and leave everything as it is."""
-    temporary = _temporary(path)
-    with _names(path):
-        temporary.touch()
-        temporary.unlink()
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f"{TEMPORARY_PREFIX}{path.name}.{os.getpid()}")
-
-
-@contextlib.contextmanager
-def _names(path: Path) -> Iterator[None]:
-    """Let errors of the operating system name a path, and not the temporary one that nobody asked for."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = str(path)
-        raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -38,13 +38,13 @@ def measure(
     everyflop measure --run run.toml
     everyflop measure --model ling-lite model.n_layers=2 train.seq_len=2048
     """
+    from everyflop.base.outputs import check_outputs
     from everyflop.base.progress import progress
     from everyflop.catalog.load import load_catalog
     from everyflop.cli.console import plain_console
-    from everyflop.cli.outputs import check_output
     from everyflop.spec.measured_file import earlier_measurements, merge, write_measured
 
-    check_output(out)
+    check_outputs({"--out": out})
     run = _run(run_file, model, overrides or [])
     earlier = earlier_measurements(out, catalog=load_catalog())
     known, here = _device(device)

@@ -1,17 +1,15 @@
 """`everyflop plan`: the cheapest way to train a model on what is on offer."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from everyflop.cli.predict import MeasuredFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from everyflop.planner.plan.request import Request
     from everyflop.spec.plan import Plan
-    from everyflop.spec.workload import Precision
 
 
 def plan(
@@ -25,7 +23,7 @@ def plan(
         ),
     ] = None,
     tokens: Annotated[str | None, typer.Option(metavar="COUNT", help="To train on, such as 1T.")] = None,
-    seq_len: Annotated[int | None, typer.Option(min=1, help="Tokens of a sequence; by default 4096.")] = None,
+    seq_len: Annotated[int | None, typer.Option(help="Tokens of a sequence; by default 4096.")] = None,
     batch_tokens: Annotated[
         str | None, typer.Option(metavar="COUNT", help="Of a step; by default the MoE law's.")
     ] = None,
@@ -33,12 +31,12 @@ def plan(
     objective: Annotated[Literal["cost", "time"], typer.Option(help="What is to be lowest.")] = "cost",
     budget: Annotated[str | None, typer.Option(metavar="MONEY", help="For the whole run, such as 5M.")] = None,
     currency: Annotated[str | None, typer.Option(help="Of the budget and the plan, such as CNY.")] = None,
-    deadline_days: Annotated[float | None, typer.Option(min=0, help="The run takes no longer.")] = None,
+    deadline_days: Annotated[float | None, typer.Option(help="The run takes no longer.")] = None,
     max_supplier_share: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Of the tokens, for devices of one supplier.")
+        float | None, typer.Option(help="Of the tokens, for devices of one supplier.")
     ] = None,
-    max_devices: Annotated[int | None, typer.Option(min=1, help="In the whole plan.")] = None,
-    max_islands: Annotated[int | None, typer.Option(min=1, help="In the whole plan; 1 mixes nothing.")] = None,
+    max_devices: Annotated[int | None, typer.Option(help="In the whole plan.")] = None,
+    max_islands: Annotated[int | None, typer.Option(help="In the whole plan; 1 mixes nothing.")] = None,
     measured: MeasuredFiles = None,
     out: Annotated[Path, typer.Option(metavar="PLAN.json", help="Where the plan goes.")] = Path("plan.json"),
     html: Annotated[Path | None, typer.Option(metavar="PLAN.html", help="Where a report with pictures goes.")] = None,
@@ -50,95 +48,84 @@ def plan(
     everyflop plan recipes/fleets/ling_table.toml --model ling-lite --html p.html
     everyflop plan recipes/fleets/ling_table.toml --budget 5M --currency CNY
     """
-    _check_outputs(out, html, [fleet, *([Path(model)] if model else []), *(measured or ())])
-    kept = _limits(budget, deadline_days, max_supplier_share, max_devices, max_islands)
-    known = {"precision": precision, "currency": currency, "measured": measured or ()}
-    if model is None:
-        _refuse_a_size(budget, tokens, seq_len, batch_tokens, objective)
-        made = _shaped(fleet, out, limits=kept, **known)
+    from everyflop.planner.plan.request import request_of
+
+    asked = request_of(
+        spelled=_option,
+        fleet=fleet,
+        model=model,
+        tokens=tokens,
+        seq_len=seq_len,
+        batch_tokens=batch_tokens,
+        precision=precision,
+        objective=objective,
+        budget=budget,
+        currency=currency,
+        deadline_days=deadline_days,
+        max_supplier_share=max_supplier_share,
+        max_devices=max_devices,
+        max_islands=max_islands,
+        measured=measured or (),
+        plan_file=out,
+    )
+    _make(asked, out, html)
+
+
+def _option(name: str) -> str:
+    """Return how the command line writes a name of a request."""
+    return "FLEET.toml" if name == "fleet" else f"--{name.replace('_', '-')}"
+
+
+def _make(asked: "Request", out: Path, html: Path | None) -> None:
+    from everyflop.planner.plan.plan import answer
+
+    _check_outputs(asked, out, html)
+    if asked.model is None:
+        _refuse_a_size(asked)
+        _check_outputs(asked, out, html, run_file=out.with_suffix(".toml"))
+        made = _shaped(asked, out)
     else:
-        made = _planned(fleet, out, model, tokens, seq_len, batch_tokens, objective, **kept, **known)
+        made = answer(asked)
     _hand_out(made, out, html)
 
 
-def _check_outputs(out: Path, html: Path | None, read: list[Path]) -> None:
-    from everyflop.cli.outputs import check_output
+def _check_outputs(asked: "Request", out: Path, html: Path | None, *, run_file: Path | None = None) -> None:
+    from everyflop.base.outputs import check_outputs
 
-    check_output(out, *read)
-    if html is not None:
-        check_output(html, out, *read, option="--html")
-
-
-def _limits(
-    budget: str | None, days: float | None, share: float | None, devices: int | None, islands: int | None
-) -> dict[str, Any]:
-    names = ("budget", "deadline_days", "max_supplier_share", "max_devices", "max_islands")
-    return dict(zip(names, (_count("--budget", budget), days, share, devices, islands), strict=True))
+    read = [*asked.measured, *(Path(file) for file in (asked.fleet, asked.model) if isinstance(file, str | Path))]
+    check_outputs({"--out": out, "--html": html, "the run file beside --out": run_file}, inputs=read)
 
 
-def _refuse_a_size(budget: str | None, *sizes: object) -> None:
+def _refuse_a_size(asked: "Request") -> None:
     """Refuse what a run without a named model cannot take, or lacks."""
     from everyflop.base.errors import UsageError
 
-    if budget is None or any(size not in (None, "cost") for size in sizes):
+    if asked.budget is None or asked.tokens or asked.seq_len or asked.batch_tokens or asked.objective != "cost":
         raise UsageError(
             "without --model, scaling laws choose it, the tokens and the batch for the lowest cost: give --budget, "
             "and neither --tokens, --seq-len, --batch-tokens nor --objective time. Or name a --model."
         )
 
 
-def _planned(
-    fleet: Path,
-    out: Path,
-    model: str,
-    tokens: str | None,
-    seq_len: int | None,
-    batch_tokens: str | None,
-    objective: Literal["cost", "time"],
-    **given: Any,
-) -> "Plan":
-    from everyflop.planner.plan.plan import plan as make
-
-    return make(
-        fleet,
-        model=model,
-        tokens=_count("--tokens", tokens),
-        seq_len=seq_len,
-        batch_tokens=_count("--batch-tokens", batch_tokens),
-        objective=objective,
-        plan_file=str(out),
-        **given,
-    )
-
-
-def _shaped(
-    fleet: Path,
-    out: Path,
-    *,
-    precision: "Precision",
-    measured: "Sequence[Path]",
-    currency: str | None,
-    limits: "dict[str, float | int | None]",
-) -> "Plan":
+def _shaped(asked: "Request", out: Path) -> "Plan":
     """Choose what to train, write it as a run file beside the plan, print it, and return the plan."""
     from everyflop.base.files import write_atomic
     from everyflop.catalog.load import load_catalog
     from everyflop.cli.console import plain_console
-    from everyflop.planner.plan.plan import fleet_of, limits_of
+    from everyflop.planner.plan.plan import fleet_of
     from everyflop.planner.shape.plan_shape import plan_shape
     from everyflop.planner.shape.shape_file import refuse_to_overwrite, run_text
     from everyflop.planner.shape.shape_page import shape_page
 
     catalog, run_file = load_catalog(), out.with_suffix(".toml")
     refuse_to_overwrite(run_file)
-    known = fleet_of(fleet, catalog, measured=measured, currency=currency)
-    kept = limits_of(**{**limits, "max_islands": limits["max_islands"] or known.islands.max_islands})
+    fleet = fleet_of(asked, catalog)
     made = plan_shape(
-        known,
-        kept.budget or 0,
+        fleet,
+        asked.budget or 0,
         catalog=catalog,
-        precision=precision,
-        limits=kept,
+        precision=asked.precision,
+        limits=asked.limits(fleet),
         run_file=str(run_file),
         plan_file=str(out),
     )
@@ -163,13 +150,3 @@ def _hand_out(plan: "Plan", out: Path, html: Path | None) -> None:
     console = plain_console()
     console.print(page(plan))
     console.print(f"\nWrote {out}" + (f" and {html}" if html else "") + ".")
-
-
-def _count(option: str, text: str | None) -> int | None:
-    from everyflop.base.errors import UsageError
-    from everyflop.base.units import parse_count
-
-    try:
-        return None if text is None else parse_count(text)
-    except ValueError as error:
-        raise UsageError(f"{option}: {error}.") from None

@@ -32,13 +32,12 @@ def predict(
     everyflop predict --rows recipes/rows.csv --out predicted.csv
     everyflop predict --rows recipes/rows.csv --measured measured.toml
     """
+    from everyflop.base.outputs import check_outputs
     from everyflop.cli.console import plain_console
-    from everyflop.cli.outputs import check_output
     from everyflop.planner.predict.predict_rows import COLUMNS, predict_rows
     from everyflop.planner.rows.file import read_rows, write_rows
 
-    if out is not None:
-        check_output(out, rows, *(measured or ()))
+    check_outputs({"--out": out}, inputs=[rows, *(measured or ())])
     asked = read_rows(rows)
     predictions = predict_rows(asked, *known(measured or ()))
     console = plain_console(soft_wrap=True)

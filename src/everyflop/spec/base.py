@@ -54,10 +54,13 @@ class Spec(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        # pydantic reads true as 1 where a number is wanted.
-        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
+    def _only_numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        # pydantic reads true as 1 and "2.5" as 2.5 where a number is wanted, and the checks of units would miss them.
+        wanted = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and wanted is not bool:
             raise PydanticCustomError("no_flag", "Input should not be true or false")
+        if isinstance(value, str) and wanted in (float, float | None):
+            raise PydanticCustomError("no_text", "Input should be a number, without quotes")
         return value
 
 

@@ -4,7 +4,7 @@ from datetime import date
 
 from pydantic import Field
 
-from everyflop.spec.base import Count, Spec
+from everyflop.spec.base import Count, Misfit, Spec
 
 
 class DeviceSpec(Spec):
@@ -52,6 +52,12 @@ class DeviceSpec(Spec):
     """high, medium or low: how well the figures are attested."""
     source: str = ""
     notes: str = ""
+
+    def misfits(self) -> list[Misfit]:
+        """Return a device that is said to be like itself."""
+        if self.like == self.name:
+            return [("like", f"'{self.like}' is the device itself: name another, or leave it out")]
+        return []
 
     def __str__(self) -> str:
         """Return the title, or the name where there is none."""

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from math import log
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
@@ -25,10 +26,15 @@ DEFAULT_SOURCE = (
 )
 
 
+MOST_STEPS_BETWEEN = 2000
+"""DiLoCo (arXiv 2311.08105) tried up to 2,000. Islands that exchange less often than anybody tried train models of
+their own, and what merging those would cost in learning is not known."""
+
+
 class ExchangeSpec(Spec):
     """The [islands] table."""
 
-    steps_between_exchanges: Count = 30
+    steps_between_exchanges: Annotated[Count, Field(le=MOST_STEPS_BETWEEN)] = 30
     """Optimizer steps; the penalty below was measured at 30. With 1, islands exchange gradients: no penalty."""
     bytes_per_parameter: float = Field(default=2.0, gt=0, le=8)
     """What travels for each parameter: 2 in bf16, 1 in int8."""
@@ -46,7 +52,11 @@ class ExchangeSpec(Spec):
             raise ValueError(f"a penalty for {bad[0]} islands makes no sense: numbers start at 2")
         if bad := [share for share in table.values() if not 0 <= share < 10]:
             raise ValueError(f"{bad[0]:g} is no share of extra tokens: write 0.05 for 5 %")
-        return dict(sorted(table.items()))
+        table = dict(sorted(table.items()))
+        for (fewer, share), (more, less) in pairwise(table.items()):
+            if less < share:
+                raise ValueError(f"more islands never need fewer extra tokens: {fewer} need {share:g}, {more} {less:g}")
+        return table
 
     def misfits(self) -> list[Misfit]:
         """Return more islands than the penalty is known for."""

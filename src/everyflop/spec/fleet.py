@@ -26,7 +26,7 @@ class FleetMoney(Spec):
 
     currency: Currency | None = None
     """By default the one that all pools share."""
-    rates: dict[Currency, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    rates: dict[Currency, Annotated[float, Field(gt=0, strict=True)]] = Field(default_factory=dict)
     """Currency -> how many units of `currency` one unit of it is."""
 
 

@@ -10,6 +10,7 @@ from everyflop.spec.device import DeviceSpec
 from everyflop.spec.file_kind import FileKind
 from everyflop.spec.fleet import SCHEMA, Fleet
 from everyflop.spec.plausible import implausible
+from everyflop.spec.plausible_money import implausible_money
 from everyflop.spec.toml_file import Tables, entries, load_tables, parse_tables, with_lines
 
 
@@ -92,7 +93,7 @@ def parse_fleet(tables: Tables, *, catalog: KnownDevices) -> tuple[Fleet | None,
     """Validate fleet-file tables. Returns the fleet and no problem, or None and every problem found."""
     fleet, problems = parse_tables(copy.deepcopy(tables), FLEET_FILE)
     devices = None if any(problem.key.startswith("device") for problem in problems) else fleet.devices
-    problems += implausible(tables)
+    problems += [*implausible(tables), *implausible_money(tables)]
     problems += device_problems(tables, devices, catalog)
     return (None if problems else fleet), problems
 

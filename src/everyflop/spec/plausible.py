@@ -1,18 +1,18 @@
 """Numbers of a fleet file that are in another unit than their key says.
 
-The ranges are so wide that nothing real lies outside: bits in place of gigabits, megabytes in place of gigabytes, a
-purchase price in place of an hour's. Works on the tables of a file that need not be valid: what is no positive number
-is left to validation.
+The ranges are so wide that nothing real lies outside: bits in place of gigabits, megabytes in place of gigabytes.
+Works on the tables of a file that need not be valid: what is no positive number is left to validation. Money is in
+plausible_money.py.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isfinite, log, sqrt
-from typing import Any
+from typing import Any, TypeGuard
 
 from everyflop.base.errors import Problem
 from everyflop.spec.problems import without_numbers
-from everyflop.spec.toml_file import Tables, entries
+from everyflop.spec.toml_file import Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ _NETWORK = Range(0.01, 5_000, "Gbit/s", _GBIT)
 
 RANGES = {
     "pool.scale_out_gbit_per_s": _NETWORK,
+    "pool.devices_per_node": Range(1, 20_000, "devices", otherwise="what fast links connect: 8 in most servers"),
     "pool.failures_per_device_day": Range(1e-9, 24, "failures a day"),
     "pool.restart_minutes": Range(0.01, 1_440, "minutes", (("seconds", 1 / 60), ("ms", 1 / 60_000))),
     "pool.checkpoint_gb_per_s": Range(1e-4, 10_000, "GB/s", _GB_PER_S),
@@ -70,39 +71,13 @@ RANGES = {
     "measured.peak_mem_gib": Range(1e-3, 8_000, "GiB", (("MiB", 2**-10), ("bytes", 2**-30))),
 }
 
-_PRICES_USD = {
-    ("pool", "price_per_device_hour"): Range(
-        1e-3,
-        50,
-        mistaken_for=(("a price per second", 3600),),
-        otherwise="one device and one hour: divide a node's price by its devices, a month's by 730, a year's by 8,760",
-    ),
-    ("link", "price_per_gb"): Range(1e-6, 5, mistaken_for=(("a price per TB", 1e-3),)),
-}
-
-_ROUGHLY_PER_USD = {"USD": 1, "EUR": 1, "GBP": 1, "CHF": 1, "CAD": 1.5, "AUD": 1.5, "CNY": 8, "TWD": 30, "INR": 90}
-"""To the order of magnitude, for these ranges only. Prices in other currencies are not looked at."""
-
 
 def implausible(tables: Tables) -> list[Problem]:
     """Return a problem for each positive number that its key's unit makes impossible, with the unit it looks like."""
     found = [
         RANGES[name].problem(key, value) for key, value in _numbers(tables) if (name := without_numbers(key)) in RANGES
     ]
-    return [problem for problem in [*found, *_prices(tables)] if problem]
-
-
-def _prices(tables: Tables) -> Iterator[Problem | None]:
-    money = tables.get("money")
-    common = money.get("currency") if isinstance(money, dict) else None
-    common = common or next((pool["currency"] for _, pool in entries(tables, "pool") if pool.get("currency")), None)
-    for (table, name), usd in _PRICES_USD.items():
-        for number, entry in entries(tables, table):
-            currency = entry.get("currency", common)
-            if _is_positive(entry.get(name)) and isinstance(currency, str) and currency in _ROUGHLY_PER_USD:
-                scale = _ROUGHLY_PER_USD[currency]
-                bounds = replace(usd, low=usd.low * scale, high=usd.high * scale, unit=currency)
-                yield bounds.problem(f"{table}[{number}].{name}", entry[name])
+    return [problem for problem in found if problem]
 
 
 def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
@@ -113,9 +88,10 @@ def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
     elif isinstance(value, list):
         for number, inner in enumerate(value):
             yield from _numbers(inner, f"{key}[{number}]")
-    elif _is_positive(value):
+    elif is_positive(value):
         yield key, value
 
 
-def _is_positive(value: Any) -> bool:
+def is_positive(value: Any) -> TypeGuard[float]:
+    """Whether a value of a file is a positive number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > 0

@@ -78,12 +78,13 @@ class Pool(Spec):
     """What each device writes to storage that outlives it; training waits for it."""
 
     def misfits(self) -> list[Misfit]:
-        """Return a spot pool that does not say how often its devices go away."""
-        if self.spot and self.failures_per_device_day is None:
+        """Return a spot pool that does not say how often its devices go away, or says that they never do."""
+        if self.spot and not self.failures_per_device_day:
+            said = "is needed by" if self.failures_per_device_day is None else "is 0, and that contradicts"
             return [
                 (
                     "failures_per_device_day",
-                    "is needed by spot = true: 0.5 means that a device is taken back every second day; "
+                    f"{said} spot = true: 0.5 means that a device is taken back every second day; "
                     "ask the supplier, or look at your own log",
                 )
             ]

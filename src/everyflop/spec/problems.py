@@ -31,12 +31,26 @@ def problems_of(error: ValidationError, kind: FileKind[Any], stand_ins: Collecti
         if detail["type"] == "extra_forbidden":
             problems.append(Problem(key, "is no known key", _nearest(location, kind)))
         elif detail["type"] != "missing":
-            found = f"{detail['msg'].removeprefix('Value error, ')}, found {detail['input']!r}"
-            problems.append(Problem(key, found, kind.hint(without_numbers(key), detail["input"])))
+            problems.append(_brackets(detail, key) or _wrong_value(detail, key, kind))
         elif not _says_more_itself(location[-1], kind) and not _stands_in(key, stand_ins):
             hints = [_where_to_add(location), kind.hint(without_numbers(key), None)]
             problems.append(Problem(key, "is missing", "; ".join(filter(None, hints))))
     return problems
+
+
+def _wrong_value(detail: ErrorDetails, key: str, kind: FileKind[Any]) -> Problem:
+    found = f"{detail['msg'].removeprefix('Value error, ')}, found {detail['input']!r}"
+    return Problem(key, found, kind.hint(without_numbers(key), detail["input"]))
+
+
+def _brackets(detail: ErrorDetails, key: str) -> Problem | None:
+    """Return what is wrong with a header that has one bracket too few or too many."""
+    given = detail["input"]
+    if detail["type"] == "tuple_type" and isinstance(given, dict):
+        return Problem(key, "there may be several of these tables", f"write [[{key}]], with two brackets")
+    if detail["type"] == "model_type" and isinstance(given, list) and all(isinstance(one, dict) for one in given):
+        return Problem(key, "there is one of these tables", f"write [{key}], with one bracket")
+    return None
 
 
 def take_out(tables: dict[str, Any], error: ValidationError, kind: FileKind[Any], stand_ins: set[str]) -> None:

@@ -4,10 +4,14 @@ from typing import Literal
 
 from pydantic import Field
 
+from everyflop.base.units import short_count
 from everyflop.spec.base import Count, Misfit, Spec
 from everyflop.spec.model import ModelSpec
 
 Precision = Literal["bf16", "fp8"]
+
+MOST_TOKENS = 10**15
+"""Some thirty times what the largest published runs trained on; all text ever written is said to be less."""
 
 
 class Workload(Spec):
@@ -33,6 +37,9 @@ class Workload(Spec):
         found: list[Misfit] = []
         if self.batch_tokens % self.seq_len:
             found.append(("batch_tokens", f"{self.batch_tokens} is not a multiple of seq_len = {self.seq_len}"))
+        if self.tokens > MOST_TOKENS:
+            most = short_count(MOST_TOKENS)
+            found.append(("tokens", f"{self.tokens} are more than {most}, and no collection of text is that large"))
         if self.batch_tokens > self.tokens:
             found.append(("batch_tokens", f"{self.batch_tokens} exceeds tokens = {self.tokens}"))
         if self.seq_len > self.model.max_positions:

@@ -140,7 +140,7 @@ def test_weak_cards_lose_even_in_a_mix():
         fleet({**A100, "count": 64}, {"device": "weak", "count": 64, "price_per_device_hour": 0.75}, device=[weak])
     )
 
-    assert made.recommended == "a"
+    assert {island.pool for island in made.islands} == {"a"}
     assert made.why.startswith("do not mix")
     assert made.mix_cheaper_probability is not None
     assert made.mix_cheaper_probability < 0.1
@@ -217,6 +217,15 @@ def test_python_plans_as_the_command_does(free):
     assert made.launch == "everyflop train run.toml --plan plan.json"
 
 
+@pytest.mark.parametrize(("steps", "mixed"), [(299, False), (300, True)])
+def test_islands_that_would_hardly_ever_meet_are_not_mixed(steps, mixed):
+    batch = 512 * 4096
+    made = ef.plan(THREE, model="ling-lite", tokens=steps * batch, batch_tokens=batch)
+
+    assert any(choice.kind == "mix" for choice in made.alternatives) == mixed
+    assert any("would exchange less than 10 times, every 30 steps" in line for line in made.assumptions) == (not mixed)
+
+
 def test_shares_above_one_are_no_limits():
     with pytest.raises(UsageError, match="max_supplier_share"):
         ef.plan(THREE, model="ling-lite", tokens=10**11, max_supplier_share=50)
@@ -268,3 +277,9 @@ def test_fp8_changes_nothing_on_a_device_that_computes_it_in_bf16():
     bf16, fp8 = (plan(fleet(A100), workload).total.cost.p50 for workload in asked)
 
     assert fp8 == pytest.approx(bf16)
+
+
+def test_no_chance_is_told_of_mixes_that_the_limits_rule_out():
+    assert plan(RANGES).mix_cheaper_probability is not None
+    assert plan(RANGES, max_islands=1).mix_cheaper_probability is None
+    assert plan(RANGES, max_devices=16).mix_cheaper_probability is None

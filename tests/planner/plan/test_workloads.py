@@ -4,7 +4,7 @@ import pytest
 import tomli_w
 
 from everyflop.base.errors import UsageError
-from everyflop.planner.plan.workloads import optimal_tokens, workload_of
+from everyflop.planner.plan.workloads import launch_command, optimal_tokens, workload_of
 from everyflop.spec.presets import preset
 
 
@@ -25,7 +25,7 @@ def test_a_published_model_is_trained_on_what_is_asked():
 
     assert asked.workload.model == preset("ling-plus")
     assert (asked.workload.tokens, asked.workload.seq_len, asked.workload.batch_seqs) == (10**12, 4096, 8960)
-    assert asked.notes == ()
+    assert [note.split(":")[0] for note in asked.notes] == ["run.toml in the launch command is for you to write"]
     assert asked.measure_option == "--model ling-plus"
 
 
@@ -36,6 +36,12 @@ def test_a_run_file_gives_tokens_sequence_and_batch(run_file):
     assert (asked.workload.tokens, asked.workload.seq_len, asked.workload.batch_tokens) == (3072, 32, 256)
     assert asked.workload.name == "mine"
     assert asked.run_file == path
+    assert asked.notes == ()
+
+
+def test_the_launch_command_is_quoted_as_a_shell_needs_it():
+    assert launch_command("run.toml", "plan.json") == "everyflop train run.toml --plan plan.json"
+    assert launch_command("a b.toml", "x;y.json") == "everyflop train 'a b.toml' --plan 'x;y.json'"
 
 
 def test_what_is_asked_counts_more_than_the_run_file(run_file):
@@ -73,6 +79,15 @@ def test_an_unknown_model_is_refused_with_what_is_known(name):
         workload_of(name)
 
 
+@pytest.mark.parametrize(("path", "told"), [("hf", "is a folder"), ("hf/config.json", "does not end in .toml")])
+def test_a_model_that_is_on_disk_but_no_run_file_is_told_what_is_taken(tmp_path, path, told):
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / "config.json").write_text("{}")
+
+    with pytest.raises(UsageError, match=rf"{told}, and --model takes a run file .* ling-plus"):
+        workload_of(str(tmp_path / path))
+
+
 def test_a_run_without_a_model_of_its_own_is_refused(run_file, tmp_path):
     (tmp_path / "weights").mkdir()
     nothing = dict.fromkeys(
@@ -95,6 +110,15 @@ def test_a_run_without_a_model_of_its_own_is_refused(run_file, tmp_path):
 
     with pytest.raises(UsageError, match="init_from"):
         workload_of(run_file(model={**nothing, "init_from": str(tmp_path / "weights")}))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "batch_tokens", "told"),
+    [(9 * 10**18, None, "no collection of text"), (10**12, 10**12 // 4096 * 4096, "less than 10 steps")],
+)
+def test_a_run_that_cannot_be_meant_is_refused(tokens, batch_tokens, told):
+    with pytest.raises(UsageError, match=told):
+        workload_of("ling-lite", tokens=tokens, batch_tokens=batch_tokens)
 
 
 def test_sizes_that_do_not_fit_are_all_named():

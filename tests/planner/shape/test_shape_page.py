@@ -3,7 +3,7 @@
 import pytest
 
 from everyflop.planner.shape.shape import shape_for
-from everyflop.planner.shape.shape_page import caveats, shape_rows, unspent_lines
+from everyflop.planner.shape.shape_page import caveats, risk_rows, shape_rows, unspent_lines
 from everyflop.spec.plan import Limits
 
 
@@ -38,3 +38,27 @@ def test_money_that_is_left_is_told(plan, factor, said):
     lines = unspent_lines(plan.model_copy(update={"limits": limits}))
 
     assert [line.startswith("Only 50 % of the budget is spent") for line in lines] == [True] * said
+
+
+@pytest.mark.parametrize(
+    ("factor", "said"),
+    [
+        (1.0, ["even odds to cost more than the budget"]),
+        (1.1, ["more than one chance in ten to cost more than the budget"]),
+        (2.0, []),
+    ],
+)
+def test_how_easily_the_budget_is_overspent_is_told(plan, factor, said):
+    limits = Limits(budget=plan.total.cost.p50 * factor)
+
+    rows = risk_rows(plan.model_copy(update={"limits": limits}))
+
+    assert [text.split(":")[0] for _, text in rows] == said
+
+
+def test_the_budget_that_would_hold_p90_is_told(plan):
+    ((_, told),) = risk_rows(plan.model_copy(update={"limits": Limits(budget=plan.total.cost.p50)}))
+
+    # P50 39.7 M is the budget, P90 1.15 times that: a run of 39.7 / 1.15 = 34.5 M has its P90 at the budget.
+    assert "P90 is 45.7 M CNY" in told
+    assert told.endswith("give about 34.5 M CNY as --budget")

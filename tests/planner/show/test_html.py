@@ -154,11 +154,12 @@ def test_every_picture_says_that_it_is_predicted_and_has_axes_with_units(plan):
     page = html(plan)
 
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
-    assert len(captions) == page.count("<svg") == 5
+    assert len(captions) == page.count("<svg") == 6
     assert all(caption.startswith("Predicted") for caption in captions)
     axes = re.findall(r'class="axis"[^>]*>([^<]*)<', page)
     assert axes == [
         "cost of 10¹² tokens, M CNY (predicted P10, P50, P90)",
+        "cost in all by pool, M CNY (predicted P50)",
         "time, days (predicted P50), logarithmic",
         "cost in all, M CNY (predicted P50)",
         "share of one optimizer step, % (predicted)",
@@ -211,6 +212,17 @@ def test_the_line_of_the_front_joins_its_choices_alone_in_level_and_upright_step
     assert corners[2][1] > corners[1][1]
 
 
+def test_the_bill_of_each_mix_is_drawn_and_listed_by_pool(plan):
+    part = section(html(plan), "What the money of each mix is for")
+    mix = plan.alternatives[1]
+    share = 4096 * 7.0 / (4096 * 7.0 + 2048 * 27.5)  # of the bill of a + d: its devices' price of one hour
+
+    assert f'class="c1"><title>a: {share:.0%}' in part or f'class="c0"><title>a: {share:.0%}' in part
+    assert f"{mix.name}</td>" in part
+    assert f"{100 * share:.0f} %" in part
+    assert "cost in all by pool, M CNY (predicted P50)" in part
+
+
 def test_only_the_recommended_choice_stands_out(any_plan):
     assert html(any_plan).count('<tr class="best">') == 1
 
@@ -218,7 +230,14 @@ def test_only_the_recommended_choice_stands_out(any_plan):
 def test_sections_for_what_a_plan_lacks_are_left_out(make_plan_of, make_choice, make_island):
     page = html(make_plan_of(make_choice("x", make_island("x", devices=8, price=1, tokens_per_s=9e3))))
 
-    absent = ("Cost against time", "cannot be used", "What if", "What to measure", "Probability")
+    absent = (
+        "Cost against time",
+        "What the money of each mix is for",
+        "cannot be used",
+        "What if",
+        "What to measure",
+        "Probability",
+    )
     assert [words for words in absent if words in page] == []
 
 

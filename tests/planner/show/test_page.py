@@ -82,6 +82,22 @@ def test_the_chance_of_the_mix_the_links_it_needs_and_unusable_pools_are_told(pl
     assert "c: 80 GB a device hold no layout" in section(text, "Pools that cannot be used")
 
 
+def test_where_no_chance_is_known_none_is_told(plan):
+    assert "Probability" in printed(plan)
+    assert "Probability" not in printed(plan.model_copy(update={"mix_cheaper_probability": None}))
+
+
+def test_the_pool_that_break_even_is_measured_against_is_named(plan):
+    text = " ".join(printed(plan).split())
+    d = plan.alternatives[3]
+    out = plan.model_copy(
+        update={"alternatives": (*plan.alternatives[:3], d.model_copy(update={"meets_limits": False}))}
+    )
+
+    assert "as much per token as the cheapest pool alone (d);" in text
+    assert "the cheapest pool alone (d, which breaks the limits);" in " ".join(printed(out).split())
+
+
 def test_example_prices_are_called_so_beside_the_bill_that_rests_on_them(plan, make_plan_of, make_choice, make_island):
     example = make_island("x", devices=8, price=1, tokens_per_s=9e3, example_price=True)
 
@@ -124,7 +140,14 @@ def test_assumptions_and_the_launch_command_close_the_page(plan):
     assert "- Devices fail 0.27 % a day." in text
     assert "- Islands exchange 2 bytes a parameter every 24 steps." in text
     assert "- Extra tokens for the same loss: 1.1 % with 2 islands, 2.3 % with 4 islands (a scaling law)." in text
-    assert text.rstrip().endswith("Launch\n  everyflop train run.toml --plan plan.json")
+    assert "\n\nLaunch\n  everyflop train run.toml --plan plan.json\n" in text
+
+
+def test_a_plan_that_everyflop_cannot_train_yet_says_so(plan, make_plan_of, make_choice, make_island):
+    one = make_plan_of(make_choice("a", make_island("a", devices=1, price=2, tokens_per_s=9e3)))
+
+    assert "Training on more than one device is not built yet" in printed(plan)
+    assert printed(one).rstrip().endswith("everyflop train run.toml --plan plan.json")
 
 
 def test_limits_that_are_set_are_said(plan):
@@ -140,6 +163,30 @@ def test_a_mix_says_who_trains_how_much(plan):
     assert "4,096 x Maker A (44 % of the tokens) and 2,048 x Maker D (56 % of the tokens)" in " ".join(
         printed(chosen).split()
     )
+
+
+@pytest.fixture
+def split(plan, make_plan_of, make_choice, make_island) -> Plan:
+    """Pool a as four equal islands."""
+    islands = [
+        make_island(f"a-{n}", devices=64, price=2.0, tokens_per_s=1e5, share=0.25, pool="a", title="Maker A")
+        for n in range(1, 5)
+    ]
+    way = make_choice("4 x a", *islands).model_copy(update={"kind": "single"})
+    return make_plan_of(way, limits=Limits(), why="a is the only pool")
+
+
+def test_a_pool_that_is_split_into_islands_is_called_by_their_number(split):
+    text = printed(split, 120)
+
+    assert line_of(section(text, "What each way costs"), "4 x a ")
+    assert line_of(section(text, "How each would run"), "a-3 in 4 x a ")
+
+
+def test_equal_islands_are_counted(split):
+    text = " ".join(printed(split).split())
+
+    assert "Train on 4 x a, 4 islands of 64 x Maker A (25 % each): predicted" in text
 
 
 def test_an_island_that_never_exchanges_needs_no_link(plan):

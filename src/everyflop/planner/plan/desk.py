@@ -66,11 +66,9 @@ class Desk:
         return list(broken_caps(self.market, choice.islands, self.caps))
 
     def name(self, choice: Settled) -> str:
-        """Return what a choice is called: "a", or "a + 2 x b" for one island on a and two on b."""
+        """Return what a choice is called: "a", "2 x a", or "a + 2 x b" for one island on a and two on b."""
         pools = [island.pool for island in choice.islands]
         counted = [(self.market.pools[pool].name, pools.count(pool)) for pool in choice.pools]
-        if len(counted) == 1:
-            return counted[0][0]
         return " + ".join(name if count == 1 else f"{count} x {name}" for name, count in counted)
 
     def better(self, choices: Iterable[Settled]) -> list[Settled]:

@@ -128,14 +128,15 @@ def _written(desk: Desk, choices: list[Settled], yardstick: Yardstick | None) ->
 
 
 def _mix_is_cheaper(desk: Desk, alone: list[Settled], mixed: list[Settled]) -> float | None:
-    """Return the probability that the best mix costs less than the best pool alone; what errors they share cancels."""
-    if not alone or not mixed:
+    """Return the probability that the best mix costs less than the best pool alone; what errors they share cancels.
+
+    None where the limits leave no mix, or no pool alone.
+    """
+    best = [next((one for one in desk.better(kind) if not desk.broken(one)), None) for kind in (mixed, alone)]
+    able = [choice for choice in best if choice is not None]
+    if len(able) < len(best):
         return None
-    best = [
-        next((choice for choice in desk.better(kind) if not desk.broken(choice)), desk.better(kind)[0])
-        for kind in (mixed, alone)
-    ]
-    return Chances(desk.market, best, desk.supply.training.predictor.calibration).cheaper(0, 1)
+    return Chances(desk.market, able, desk.supply.training.predictor.calibration).cheaper(0, 1)
 
 
 def _doubts(fleet: Fleet, desk: Desk, catalog: Catalog) -> list[str]:

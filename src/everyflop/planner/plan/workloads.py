@@ -8,12 +8,19 @@ from pathlib import Path
 from everyflop.accounting.laws import default_batch_tokens, law_note, training_compute
 from everyflop.base.errors import UsageError
 from everyflop.base.units import short_count
+from everyflop.spec.base import Misfit
 from everyflop.spec.model import ModelSpec
 from everyflop.spec.presets import preset, preset_names
 from everyflop.spec.read import read_run
 from everyflop.spec.workload import Precision, Workload
 
 SEQ_LEN = 4096
+
+NO_RUN_FILE = "run.toml"
+"""What the run file is called that a published model still needs."""
+
+LEAST_STEPS = 10
+"""Optimizer steps of a run."""
 
 MOST_ROUNDED_SHARE = 0.03
 """A batch from the law is rounded by less than this, to divide well."""
@@ -29,7 +36,7 @@ class Asked:
     run_file: str
     """For `everyflop train`."""
     notes: tuple[str, ...]
-    """What was taken from a law, in sentences."""
+    """What was taken from a law, and what run_file is where there is none, in sentences."""
 
 
 def workload_of(
@@ -64,10 +71,28 @@ def workload_of(
         batch_tokens=batch_tokens,
         precision=precision,
     )
-    if misfits := workload.misfits():
+    if misfits := [*workload.misfits(), *_too_few_steps(workload)]:
         raise UsageError("; ".join(f"{key} {what}" for key, what in misfits) + ". Change one of them.")
+    if not is_file:
+        notes.append(
+            f'{NO_RUN_FILE} in the launch command is for you to write: [model] preset = "{model}", [train] with these '
+            f"tokens and seq_len, your text in [data]; `everyflop init {NO_RUN_FILE}` gives one to change."
+        )
     option = f"--run {shlex.quote(model)}" if is_file else f"--model {model}"
-    return Asked(workload, option, model if is_file else "run.toml", tuple(notes))
+    return Asked(workload, option, model if is_file else NO_RUN_FILE, tuple(notes))
+
+
+def _too_few_steps(workload: Workload) -> list[Misfit]:
+    if workload.tokens // workload.batch_tokens in range(1, LEAST_STEPS):
+        batch, tokens = short_count(workload.batch_tokens), short_count(workload.tokens)
+        said = f"{batch} of {tokens} are less than {LEAST_STEPS} steps, in which nothing is learned"
+        return [("batch_tokens", said)]
+    return []
+
+
+def launch_command(run_file: str, plan_file: str) -> str:
+    """Return the command that runs a plan, as a shell takes it."""
+    return shlex.join(["everyflop", "train", run_file, "--plan", plan_file])
 
 
 def optimal_tokens(spec: ModelSpec) -> int:
@@ -100,6 +125,13 @@ def _from_run(file: str) -> tuple[ModelSpec, dict[str, int | None]]:
 def _preset(name: str) -> ModelSpec:
     if name in preset_names():
         return preset(name)
+    if Path(name).exists():
+        kind = "a folder" if Path(name).is_dir() else "a file that does not end in .toml"
+        raise UsageError(
+            f"'{name}' is {kind}, and --model takes a run file (ending in .toml) or a published model: "
+            f"{', '.join(preset_names())}. To plan a model of yours, write its sizes into [model] of a run file; "
+            "weights are not needed."
+        )
     near = difflib.get_close_matches(name, preset_names(), n=1)
     hint = f"Did you mean '{near[0]}'? " if near else ""
     raise UsageError(

@@ -1,11 +1,12 @@
 """A plan without a model: what to train for a budget on a fleet, and how."""
 
+import shlex
 from dataclasses import dataclass
 
 from everyflop.accounting.laws import training_compute
 from everyflop.catalog.catalog import Catalog
 from everyflop.planner.plan.make_plan import make_plan
-from everyflop.planner.plan.workloads import workload_of
+from everyflop.planner.plan.workloads import launch_command, workload_of
 from everyflop.planner.shape.reshape import Reshaped, reshaped
 from everyflop.planner.shape.shape import EXPERT_COUNTS, Shape, shape_for
 from everyflop.planner.shape.spend import LEAST_FLOP, best_shape, largest
@@ -60,8 +61,8 @@ def plan_shape(
         fleet,
         catalog=catalog,
         limits=limits,
-        model_option=f"--run {run_file}",
-        launch=f"everyflop train {run_file} --plan {plan_file}",
+        model_option=f"--run {shlex.quote(run_file)}",
+        launch=launch_command(run_file, plan_file),
     )
     if known_cost is None:
         return ShapedPlan(shape, plan, None)

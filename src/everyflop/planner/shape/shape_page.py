@@ -29,7 +29,7 @@ def shape_page(made: ShapedPlan) -> RenderableType:
     budget = short_money(plan.limits.budget or 0, plan.currency)
     return Group(
         Text(f"What to train for {budget} on {plan.fleet}, by scaling laws", style="bold underline"),
-        _rows([*shape_rows(made.shape), bill_row(plan)]),
+        _rows([*shape_rows(made.shape), bill_row(plan), *risk_rows(plan)]),
         Text(""),
         Text("What to doubt", style="bold"),
         _rows([("-", line) for line in [*unspent_lines(plan), *caveats(made.shape)]]),
@@ -80,6 +80,22 @@ def bill_row(plan: Plan) -> tuple[str, str]:
     days = f"{time.write(plan.total.days.p50)} {time.suffix}"
     spread = f"P10 to P90 {short_count(cost.p10)} to {short_count(cost.p90)}"
     return "predicted", f"{short_money(cost.p50, plan.currency)} ({spread}{price_note(plan.islands)}) in {days}"
+
+
+def risk_rows(plan: Plan) -> list[tuple[str, str]]:
+    """Return how easily the run costs more than the budget, and which budget would hold P90; nothing where it does."""
+    cost, budget = plan.total.cost, plan.limits.budget
+    if budget is None or cost.p90 <= budget:
+        return []
+    odds = "even odds" if cost.p50 >= _SPENT_SHARE * budget else "more than one chance in ten"
+    held = budget * cost.p50 / cost.p90
+    return [
+        (
+            "risk",
+            f"{odds} to cost more than the budget: P90 is {short_money(cost.p90, plan.currency)}. "
+            f"To keep P90 inside, give about {short_money(held, plan.currency)} as --budget",
+        )
+    ]
 
 
 def unspent_lines(plan: Plan) -> list[str]:

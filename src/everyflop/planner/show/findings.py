@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from everyflop.base.units import percent, short_count, short_money, time_scale_of
+from everyflop.planner.show.names import devices_line
 from everyflop.spec.layout import Layout
 from everyflop.spec.plan import Basis, Choice, ExchangeAssumption, Limits, Plan, PlannedIsland, WhatIf
 
@@ -61,14 +62,6 @@ def recommendation(plan: Plan) -> str:
     )
 
 
-def devices_line(islands: tuple[PlannedIsland, ...]) -> str:
-    """Say which devices train, and who trains how much where they are several islands."""
-    parts = [f"{island.devices:,} x {island.title or island.device}" for island in islands]
-    if len(islands) > 1:
-        parts = [f"{part} ({percent(i.share)} of the tokens)" for part, i in zip(parts, islands, strict=True)]
-    return " and ".join(parts)
-
-
 def price_note(islands: Iterable[PlannedIsland]) -> str:
     """Say so where a bill rests on a price that the fleet gives as an example."""
     return ", at example prices" if any(island.example_price for island in islands) else ""
@@ -86,7 +79,7 @@ def example_lines(plan: Plan) -> list[str]:
 
 
 def chance_line(plan: Plan) -> str | None:
-    """Say how probable it is that mixing pays; None where there is nothing to mix."""
+    """Say how probable it is that mixing pays; None where the limits leave nothing to choose between."""
     if plan.mix_cheaper_probability is None:
         return None
     chance = percent(plan.mix_cheaper_probability)
@@ -109,15 +102,6 @@ def kind_of(choice: Choice, plan: Plan) -> str:
     return "best" if is_recommended(choice, plan) else "" if choice.meets_limits else "out"
 
 
-def rows_of(choices: Iterable[Choice]) -> list[tuple[str, PlannedIsland]]:
-    """Return every island of every choice under a name of its own: "d" alone, "d in a + d" as part of a mix."""
-    return [
-        (choice.name if choice.kind == "single" else f"{island.name} in {choice.name}", island)
-        for choice in choices
-        for island in choice.islands
-    ]
-
-
 def memory_line(island: PlannedIsland) -> str:
     """Write the peak of the fullest device and its limit, both in GiB."""
     used, limit = sum(island.mem_gib.values()), island.mem_limit_gib
@@ -128,6 +112,17 @@ def memory_line(island: PlannedIsland) -> str:
 def break_even_line(island: PlannedIsland) -> str:
     """Write the MFU at which an island costs as much per token as the cheapest single pool, which has none itself."""
     return "-" if island.break_even_mfu is None else percent(island.break_even_mfu)
+
+
+def yardstick(plan: Plan) -> str:
+    """Name the cheapest pool alone, which break-even figures are measured against."""
+    cheapest = next(
+        (c for c in plan.alternatives if c.kind == "single" and all(i.break_even_mfu is None for i in c.islands)), None
+    )
+    if cheapest is None:
+        return "the cheapest pool alone"
+    broken = "" if cheapest.meets_limits else ", which breaks the limits"
+    return f"the cheapest pool alone ({cheapest.islands[0].pool}{broken})"
 
 
 def link_lines(choice: Choice) -> list[str]:
@@ -168,6 +163,16 @@ def exchange_lines(exchange: ExchangeAssumption) -> list[str]:
     if extra:
         lines.append(f"Extra tokens for the same loss: {', '.join(extra)} ({exchange.source}).")
     return lines
+
+
+def launch_lines(plan: Plan) -> list[str]:
+    """Say so where the launch command would be refused."""
+    if plan.total.devices == 1:
+        return []
+    return [
+        "Training on more than one device is not built yet, and `everyflop train` refuses this plan: it is for "
+        "deciding what to get, and for another trainer."
+    ]
 
 
 def short_layout(layout: Layout) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from html import escape
 
 from everyflop.base.units import Scale, decimals_of, scale_of, time_scale_of
+from everyflop.planner.show.bills import bill_of
 from everyflop.planner.show.charts.change import change_chart
 from everyflop.planner.show.charts.cost import cost_chart
 from everyflop.planner.show.charts.front import front_chart
@@ -18,16 +19,18 @@ from everyflop.planner.show.findings import (
     example_lines,
     exchange_lines,
     keeps_limits,
+    launch_lines,
     limits_line,
     memory_line,
     recommendation,
-    rows_of,
     shown_choices,
     workload_line,
+    yardstick,
 )
 from everyflop.planner.show.html_cells import block, bullets, paragraph, picture, section, tile
 from everyflop.planner.show.html_style import STYLE
 from everyflop.planner.show.html_tables import (
+    bills_table,
     choices_table,
     islands_table,
     layouts_table,
@@ -35,6 +38,7 @@ from everyflop.planner.show.html_tables import (
     parts_table,
     what_if_table,
 )
+from everyflop.planner.show.names import rows_of
 from everyflop.spec.plan import Plan, Spread
 
 
@@ -95,6 +99,21 @@ def _costs(plan: Plan) -> str:
     )
 
 
+def _bills(plan: Plan) -> str:
+    bills = [(choice.name, bill_of(choice)) for choice in plan.alternatives if choice.kind == "mix"]
+    if not bills:
+        return ""
+    scale = scale_of(sum(parts.values()) for _, parts in bills)
+    unit = f"{scale.suffix} {plan.currency}".strip()
+    wholes = [
+        Whole(name, {part: cost / scale.size for part, cost in parts.items()}, f"{scale.write(sum(parts.values()))}")
+        for name, parts in bills
+    ]
+    chart = parts_chart(wholes, f"cost in all by pool, {unit} (predicted P50)", as_shares=False)
+    caption = "Predicted. The hours of each pool's devices, and the traffic between islands where links have a price."
+    return section("What the money of each mix is for", picture(chart, caption), bills_table(bills, unit, scale))
+
+
 def _front(plan: Plan) -> str:
     choices = shown_choices(plan)
     if len(choices) < 2:
@@ -111,7 +130,7 @@ def _front(plan: Plan) -> str:
 def _islands(plan: Plan) -> str:
     tags = "; ".join(f"{basis}: {meaning}" for basis, meaning in BASES.items())
     explained = (
-        "Break-even is the MFU at which an island costs as much per token as the cheapest pool alone. Goodput is what "
+        f"Break-even is the MFU at which an island costs as much per token as {yardstick(plan)}. Goodput is what "
         "failures, checkpoints and exchanges leave of the speed. Where an island exchanges, its link is given beside "
         f"the least that keeps exchanges below 5 % of the time. Predicted; {tags}."
     )
@@ -168,7 +187,7 @@ def _assumed(plan: Plan) -> str:
 
 
 def _launch(plan: Plan) -> str:
-    return section("Launch", block(plan.launch), paragraph(_origin(plan), "soft"))
+    return section("Launch", block(plan.launch), *map(paragraph, launch_lines(plan)), paragraph(_origin(plan), "soft"))
 
 
 def _origin(plan: Plan) -> str:
@@ -180,6 +199,7 @@ def _origin(plan: Plan) -> str:
 _PARTS: tuple[Callable[[Plan], str], ...] = (
     _answer,
     _costs,
+    _bills,
     _front,
     _islands,
     _unusable,

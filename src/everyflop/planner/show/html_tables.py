@@ -8,9 +8,9 @@ from everyflop.planner.show.findings import (
     change_line,
     is_recommended,
     memory_line,
-    rows_of,
 )
 from everyflop.planner.show.html_cells import Cell, code, figure, row, table, tag, words
+from everyflop.planner.show.names import kind_words, rows_of
 from everyflop.spec.plan import Choice, Plan, PlannedIsland, Spread
 
 
@@ -32,7 +32,7 @@ def choices_table(plan: Plan, choices: list[Choice], first_number: int) -> str:
     rows = (
         row(
             figure(str(number)),
-            words(choice.name, choice.kind),
+            words(choice.name, kind_words(choice)),
             _spread(choice.total.cost_per_ttoken, each),
             _spread(choice.total.cost, whole),
             _spread(choice.total.days, time),
@@ -43,6 +43,17 @@ def choices_table(plan: Plan, choices: list[Choice], first_number: int) -> str:
             best=is_recommended(choice, plan),
         )
         for number, choice in enumerate(choices, first_number)
+    )
+    return table(headings, rows)
+
+
+def bills_table(bills: Iterable[tuple[str, Mapping[str, float]]], unit: str, scale: Scale) -> str:
+    """Show what each part of each bill costs, and its share."""
+    headings = (words("choice"), words("for"), figure(f"{unit} in all"), figure("share"))
+    rows = (
+        row(words(name), words(part), figure(scale.write(cost)), figure(percent(cost / sum(parts.values()))))
+        for name, parts in bills
+        for part, cost in parts.items()
     )
     return table(headings, rows)
 

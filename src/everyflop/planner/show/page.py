@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from everyflop.planner.show.bills import traffic_lines
 from everyflop.planner.show.findings import (
     BASES,
     OBJECTIVES,
@@ -16,11 +17,14 @@ from everyflop.planner.show.findings import (
     chance_line,
     example_lines,
     exchange_lines,
+    is_recommended,
     keeps_limits,
+    launch_lines,
     limits_line,
     link_lines,
     recommendation,
     workload_line,
+    yardstick,
 )
 from everyflop.planner.show.page_tables import (
     choices_table,
@@ -44,7 +48,7 @@ def page(plan: Plan) -> RenderableType:
         *_what_if(plan),
         *_measure(plan),
         *_section("Assumed", *_lines([*plan.assumptions, *exchange_lines(plan.exchange)], "-")),
-        *_section("Launch", Text(f"  {plan.launch}", style="bold")),
+        *_section("Launch", Text(f"  {plan.launch}", style="bold"), *_lines(launch_lines(plan), "!")),
     )
 
 
@@ -83,17 +87,19 @@ def _islands(plan: Plan) -> list[RenderableType]:
     """Show each pool alone, the best mix and the recommended choice: what other mixes run differs little from them."""
     best_mix = next((choice for choice in plan.alternatives if choice.kind == "mix"), None)
     shown = [c for c in plan.alternatives if c.kind == "single" or c is best_mix or c.name == plan.recommended]
-    links = link_lines(best_mix) if best_mix else []
+    exchanging = [c for c in shown if c is best_mix or is_recommended(c, plan)]
+    links = [f"the link of {line}" for c in exchanging for line in link_lines(c)]
+    traffic = [line for c in exchanging for line in traffic_lines(c, c.name, plan.currency)]
     return [
-        *_section("How each would run (predicted)", islands_table(shown), _legend(shown)),
-        *_lines([f"the link of {line}" for line in links], "-"),
+        *_section("How each would run (predicted)", islands_table(shown), _legend(shown, plan)),
+        *_lines([*links, *traffic], "-"),
     ]
 
 
-def _legend(choices: Iterable[Choice]) -> RenderableType:
+def _legend(choices: Iterable[Choice], plan: Plan) -> RenderableType:
     used = {island.basis for choice in choices for island in choice.islands}
     said = [f"{basis}: {meaning}" for basis, meaning in BASES.items() if basis in used]
-    said.append("break even: the MFU at which an island costs as much per token as the cheapest pool alone")
+    said.append(f"break even: the MFU at which an island costs as much per token as {yardstick(plan)}")
     said.append("layout: parallel degrees, sharding, what is recomputed, micro-batch (mb)")
     return Text("; ".join(said), style="dim")
 

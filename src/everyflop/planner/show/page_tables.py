@@ -13,9 +13,9 @@ from everyflop.planner.show.findings import (
     changes,
     is_recommended,
     memory_line,
-    rows_of,
     short_layout,
 )
+from everyflop.planner.show.names import rows_of
 from everyflop.spec.plan import Choice, Plan, Spread
 
 MOST_CHANGES = 12
