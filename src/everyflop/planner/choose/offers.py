@@ -11,7 +11,7 @@ from everyflop.planner.speed.chip import chip_of
 from everyflop.spec.fleet import Fleet
 from everyflop.spec.pool import Pool
 
-COUNTS, FEWEST_COUNTS = {1: 96, 2: 16, 3: 8, 4: 6}, 3
+COUNTS, FEWEST_COUNTS = {1: 64, 2: 16, 3: 8, 4: 6}, 3
 """Islands -> numbers of devices looked at for each of them where a pool offers a range; with more islands the fewest.
 One island is looked at closely: a batch divides well among some numbers of replicas and badly among others."""
 ANCHORS = 6
