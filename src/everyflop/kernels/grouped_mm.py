@@ -4,26 +4,18 @@ Rows arrive sorted by expert. `reference` is the specification: a plain loop. `g
 one call of torch's grouped matmul where that exists for the type and shape (`select`). It is a custom operator with its
 own backward, because the built-in one fails under torch.compile in fp32 and refuses expanded gradients (torch 2.13).
 
-Shapes: S rows, E experts, I input channels, O output channels. `ends_E` (int32) is the row after each expert's last.
+Shapes: S rows, E experts, I input channels, O output channels. `ends_E` (int32) is the row after each expert's last;
+rows after the last end are nobody's, and what is returned for them has no meaning.
 """
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grouped_mm as _torch_grouped_mm
 
+from everyflop.kernels.choice import Choice
+
 _ALIGNMENT_BYTES = 16
 """Torch's grouped matmul needs rows of a multiple of this size."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which implementation runs, and why."""
-
-    kernel: str
-    implementation: str
-    reason: str
 
 
 def select(dtype: torch.dtype, *widths: int) -> Choice:
@@ -56,8 +48,10 @@ def _rows_times_matrices(x: Tensor, w: Tensor, ends: Tensor, transpose: bool) ->
     matrices = w.transpose(1, 2) if transpose else w
     if select(x.dtype, *w.shape[1:]).implementation == "torch":
         return _torch_grouped_mm(x, matrices, offs=ends)
-    starts = [0, *ends.tolist()]
-    return torch.cat([x[starts[e] : starts[e + 1]] @ matrices[e] for e in range(len(w))])
+    y, starts = x.new_zeros(len(x), matrices.shape[2]), [0, *ends.tolist()]
+    for e, matrix in enumerate(matrices):
+        y[starts[e] : starts[e + 1]] = x[starts[e] : starts[e + 1]] @ matrix
+    return y
 
 
 @_rows_times_matrices.register_fake

@@ -8,9 +8,9 @@ Shapes: B rows, T positions, N query heads, M key-value heads, D channels of a h
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from everyflop.kernels.attention import attention, fused
 from everyflop.model.cache import KVCache
 from everyflop.model.layers import Linear, RMSNorm
 from everyflop.model.rope import RopeTables, yarn_mscale
@@ -50,14 +50,11 @@ def attend(
     q_BTND: Tensor, k_BTMD: Tensor, v_BTMD: Tensor, context: AttentionContext, layer: int, scale: float
 ) -> Tensor:
     """Return (B, T, N * D of values). Query head j reads key-value head j // (N / M)."""
-    q, k, v = (x.transpose(1, 2) for x in (q_BTND, k_BTMD, v_BTMD))
-    if context.cache is not None:
-        k, v = context.cache.extend(layer, k, v)
-    causal = context.mask is None and q.shape[2] == k.shape[2]
-    y = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=context.mask, is_causal=causal, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-    )
-    return y.transpose(1, 2).flatten(2)
+    if context.cache is None:
+        return attention(q_BTND, k_BTMD, v_BTMD, context.mask, scale).flatten(2)
+    k, v = context.cache.extend(layer, k_BTMD.transpose(1, 2), v_BTMD.transpose(1, 2))
+    causal = context.mask is None and q_BTND.shape[1] == k.shape[2]
+    return fused(q_BTND, k.transpose(1, 2), v.transpose(1, 2), context.mask, scale, causal=causal).flatten(2)
 
 
 class GroupedQueryAttention(nn.Module):

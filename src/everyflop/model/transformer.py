@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from everyflop.kernels.cross_entropy import IGNORED, linear_cross_entropy
 from everyflop.model.attention import AttentionContext, attention_mask, build_attention
 from everyflop.model.cache import KVCache
 from everyflop.model.layers import Linear, RMSNorm, SwiGLU, at_least_fp32
@@ -138,7 +139,7 @@ class CausalLM(nn.Module):
         documents_BT keeps attention, and the MTP target, inside each document. targets_BT are inputs_BT moved by one.
         """
         hidden_BTH, context, stats = self._hidden(inputs_BT, documents_BT, noise, None)
-        ce = cross_entropy_sum(self.logits(hidden_BTH), targets_BT, mask_BT)
+        ce = self._cross_entropy(hidden_BTH, targets_BT, mask_BT)
         mtp_ce, mtp_tokens = ce.new_zeros(()), mask_BT.new_zeros((), dtype=torch.int64)
         for layer in self.trained_mtp:
             y_BTH, found = layer(self._embed(targets_BT), hidden_BTH, context, noise)
@@ -146,18 +147,29 @@ class CausalLM(nn.Module):
             ahead_BT = mask_BT[:, 1:] & mask_BT[:, :-1]
             if documents_BT is not None:
                 ahead_BT = ahead_BT & (documents_BT[:, 1:] == documents_BT[:, :-1])
-            mtp_ce = mtp_ce + cross_entropy_sum(self.logits(y_BTH[:, :-1]), targets_BT[:, 1:], ahead_BT)
+            mtp_ce = mtp_ce + self._cross_entropy(y_BTH[:, :-1], targets_BT[:, 1:], ahead_BT)
             mtp_tokens = mtp_tokens + ahead_BT.sum()
         return LossSums(ce, mask_BT.sum(), mtp_ce, mtp_tokens, stats)
 
     def logits(self, hidden_BTH: Tensor) -> Tensor:
         """Return (..., V) in fp32 at least, from normed hidden states."""
-        weight = self.embed.weight if self.head is None else self.head.weight
+        hidden_BTH, weight_VH = self._head_inputs(hidden_BTH)
+        return at_least_fp32(F.linear(hidden_BTH, weight_VH.to(hidden_BTH.dtype)))
+
+    def _head_inputs(self, hidden_BTH: Tensor) -> tuple[Tensor, Tensor]:
+        """Return hidden states and the matrix whose product logits are."""
+        weight_VH = self.embed.weight if self.head is None else self.head.weight
         if self.spec.norm_head:
             # Dividing column j of the matrix by its norm is dividing channel j of the state by it.
-            norm_H = at_least_fp32(weight.detach()).norm(dim=0) + 1e-7
+            norm_H = at_least_fp32(weight_VH.detach()).norm(dim=0) + 1e-7
             hidden_BTH = (at_least_fp32(hidden_BTH) / norm_H).to(hidden_BTH.dtype)
-        return at_least_fp32(F.linear(hidden_BTH, weight.to(hidden_BTH.dtype)))
+        return hidden_BTH, weight_VH
+
+    def _cross_entropy(self, hidden_BTH: Tensor, targets_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        """Return the sum of -log p(target) in nats where mask_BT is True."""
+        hidden_BTH, weight_VH = self._head_inputs(hidden_BTH)
+        targets_T = targets_BT.masked_fill(~mask_BT, IGNORED).flatten()
+        return linear_cross_entropy(hidden_BTH.flatten(0, 1), weight_VH, targets_T)
 
     def _embed(self, ids_BT: Tensor) -> Tensor:
         return self.embed(ids_BT).to(self.compute_dtype or self.embed.weight.dtype)
@@ -182,9 +194,3 @@ class CausalLM(nn.Module):
                 x_BTH, found = block(x_BTH, context, noise)
             stats += [found] if found is not None else []
         return self.norm(x_BTH), context, stats
-
-
-def cross_entropy_sum(logits_BTV: Tensor, targets_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """Return the sum of -log p(target) in nats where mask_BT is True."""
-    targets = targets_BT.masked_fill(~mask_BT, -100)
-    return F.cross_entropy(logits_BTV.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum")

@@ -25,7 +25,7 @@ from everyflop.train.plan import Planned, apply_plan, kept_plan, open_plan
 from everyflop.train.predicted import plan_facts, plan_line
 from everyflop.train.resume import Start, find_start, refuse_changes
 from everyflop.train.run_dir import RunDir, claim
-from everyflop.train.session import COMPANIONS, Session, build_run_model, build_session, kernel_choices, restore_session
+from everyflop.train.session import COMPANIONS, Session, build_run_model, build_session, restore_session
 from everyflop.train.telemetry import Telemetry
 
 
@@ -115,7 +115,7 @@ def _open_run_dir(start: Start, session: Session, run_dir: RunDir, telemetry: Te
         lost_steps=len(lost),
         changes=start.changes,
         environment=session.environment,
-        kernels=[asdict(choice) for choice in kernel_choices(start.settled)],
+        kernels=[asdict(choice) for choice in session.kernels],
         data_fingerprint=prepared.fingerprint,
     )
     telemetry.open_board(session.progress.step)

@@ -13,7 +13,8 @@ from everyflop.base.errors import UsageError
 from everyflop.checkpoint import Checkpoint, save
 from everyflop.data.prepared import Prepared
 from everyflop.infer.load import read_weights
-from everyflop.kernels.grouped_mm import Choice, select
+from everyflop.kernels import attention, grouped_mm
+from everyflop.kernels.choice import Choice
 from everyflop.model.build import build_model
 from everyflop.model.transformer import CausalLM
 from everyflop.optim.optimizer import build_optimizer, optimizer_steps, optimizer_tensors, restore_optimizer
@@ -43,6 +44,8 @@ class Session:
     logits: RouterLogits
     progress: Progress
     environment: dict[str, Any]
+    kernels: list[Choice]
+    """Which implementation of each kernel runs, and why."""
 
 
 def build_run_model(settled: Settled, device: Device) -> CausalLM:
@@ -71,12 +74,13 @@ def build_session(settled: Settled, model: CausalLM, device: Device) -> Session:
         logits=RouterLogits.fresh(len(model.routers), device.torch),
         progress=Progress(),
         environment=environment(settled, device),
+        kernels=kernel_choices(settled, device),
     )
 
 
 def environment(settled: Settled, device: Device) -> dict[str, Any]:
     """Return what decides bits besides the run file; recorded with each checkpoint and compared on resume."""
-    choices = kernel_choices(settled)
+    choices = kernel_choices(settled, device)
     return {
         "torch": torch.__version__.partition("+")[0],
         "device": device.type,
@@ -85,10 +89,11 @@ def environment(settled: Settled, device: Device) -> dict[str, Any]:
     }
 
 
-def kernel_choices(settled: Settled) -> list[Choice]:
+def kernel_choices(settled: Settled, device: Device) -> list[Choice]:
     """Return which implementation of each kernel the run uses, and why."""
     model = settled.model
-    return [select(DTYPES[settled.precision], model.hidden, 2 * model.expert_width, model.expert_width)]
+    widths = (model.hidden, 2 * model.expert_width, model.expert_width)
+    return [grouped_mm.select(DTYPES[settled.precision], *widths), attention.select(device.type)]
 
 
 def save_session(session: Session, run_dir: RunDir, prepared: Prepared) -> Path:

@@ -1,6 +1,6 @@
 """The experts' matrices, stacked, and one pass of sorted rows through them.
 
-Shapes: S rows sorted by expert, E experts, H hidden, M expert width.
+Shapes: R rows sorted by expert, E experts, H hidden, M expert width.
 """
 
 import torch
@@ -18,7 +18,7 @@ class Experts(nn.Module):
         self.gate_up = nn.Parameter(torch.empty(n_experts, 2 * width, hidden))
         self.down = nn.Parameter(torch.empty(n_experts, hidden, width))
 
-    def forward(self, rows_SH: Tensor, ends_E: Tensor) -> Tensor:
-        """Map (S, H) to (S, H), each row by its own expert."""
-        hidden_SM = swiglu(grouped_mm(rows_SH, self.gate_up.to(rows_SH.dtype), ends_E))
-        return grouped_mm(hidden_SM, self.down.to(rows_SH.dtype), ends_E)
+    def forward(self, rows_RH: Tensor, ends_E: Tensor) -> Tensor:
+        """Map (R, H) to (R, H), each row by its own expert; what comes of rows after the last end has no meaning."""
+        hidden_RM = swiglu(grouped_mm(rows_RH, self.gate_up.to(rows_RH.dtype), ends_E))
+        return grouped_mm(hidden_RM, self.down.to(rows_RH.dtype), ends_E)

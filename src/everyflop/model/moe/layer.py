@@ -29,7 +29,7 @@ class MoE(nn.Module):
         x_TH = x_BTH.flatten(0, 1)
         routing = self.router(x_TH, noise)
         sent = self.dispatch.dispatch(x_TH, routing.ids_TK, self.router.spec.n_experts)
-        y_TH = self.dispatch.combine(self.experts(sent.rows_SD, sent.ends_E), sent, routing.weights_TK)
+        y_TH = self.dispatch.combine(self.experts(sent.rows_RD, sent.ends_E), sent, routing.weights_TK)
         if self.shared is not None:
             y_TH = y_TH + self.shared(x_TH)
         return y_TH.view_as(x_BTH), router_stats(routing, len(x_BTH))

@@ -1,0 +1,104 @@
+"""The loss of a head's logits, chunk by chunk of tokens, so that all logits never exist at once.
+
+Logits, their log-sum-exp and the gradient of a chunk are computed together while they lie in the cache, in the forward
+pass; the backward pass only scales what is there (the formulation of Liger, arXiv 2410.10989). `reference` is the
+specification: all logits, then torch's cross entropy.
+
+Shapes: T tokens, H hidden, V vocabulary.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORED = -100
+"""As a target: the token does not count."""
+
+CHUNK_LOGITS = 2**22
+"""Of a chunk: 16 MiB in fp32."""
+LEAST_TOKENS = 128
+"""Of a chunk, however large the vocabulary: fewer leave the matmuls too narrow."""
+
+
+def reference(hidden_TH: Tensor, weight_VH: Tensor, targets_T: Tensor) -> Tensor:
+    """Return the sum of -log p(target), in fp32 at least, over tokens whose target is not IGNORED."""
+    logits_TV = _wide(F.linear(hidden_TH, weight_VH.to(hidden_TH.dtype)))
+    return F.cross_entropy(logits_TV, targets_T, ignore_index=IGNORED, reduction="sum")
+
+
+def linear_cross_entropy(hidden_TH: Tensor, weight_VH: Tensor, targets_T: Tensor) -> Tensor:
+    """Return the same; differentiable in hidden and weight, once.
+
+    The weight may have another type than the hidden states, which matmuls run in; its gradient has its own, summed
+    over chunks in fp32 at least.
+    """
+    wanted = torch.is_grad_enabled()
+    loss, _, _ = _chunked(
+        hidden_TH,
+        weight_VH,
+        targets_T,
+        wanted and hidden_TH.requires_grad,
+        wanted and weight_VH.requires_grad,
+    )
+    return loss
+
+
+@torch.library.custom_op("everyflop::linear_cross_entropy", mutates_args=())
+def _chunked(
+    hidden: Tensor, weight: Tensor, targets: Tensor, wants_hidden: bool, wants_weight: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the loss and its gradients in hidden and weight; empty ones where they are not wanted."""
+    T, V = len(hidden), len(weight)
+    matrix = weight.to(hidden.dtype)
+    loss = torch.zeros((), dtype=_wide(hidden[:0]).dtype, device=hidden.device)
+    grad_hidden = torch.empty_like(hidden) if wants_hidden else hidden.new_empty(0)
+    grad_weight = torch.zeros_like(weight, dtype=loss.dtype) if wants_weight else weight.new_empty(0)
+    step = max(LEAST_TOKENS, CHUNK_LOGITS // V)
+    for first in range(0, T, step):
+        part, targets_t = hidden[first : first + step], targets[first : first + step]
+        logits = _wide(part @ matrix.T)
+        counts = targets_t != IGNORED
+        target_t1 = targets_t.clamp(min=0)[:, None]
+        lse_t1 = logits.logsumexp(1, keepdim=True)
+        loss += ((lse_t1 - logits.gather(1, target_t1))[:, 0] * counts).sum()
+        if not (wants_hidden or wants_weight):
+            continue
+        grad = logits.sub_(lse_t1).exp_()
+        grad.scatter_add_(1, target_t1, grad.new_full((1, 1), -1.0).expand_as(target_t1))
+        grad = grad.mul_(counts[:, None]).to(hidden.dtype)
+        if wants_hidden:
+            grad_hidden[first : first + step] = grad @ matrix
+        if wants_weight:
+            grad_weight += grad.T @ part
+    return loss, grad_hidden, grad_weight.to(weight.dtype)
+
+
+@_chunked.register_fake
+def _(
+    hidden: Tensor, weight: Tensor, targets: Tensor, wants_hidden: bool, wants_weight: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+    grad_hidden = torch.empty_like(hidden) if wants_hidden else hidden.new_empty(0)
+    grad_weight = torch.empty_like(weight) if wants_weight else weight.new_empty(0)
+    return hidden.new_empty((), dtype=dtype), grad_hidden, grad_weight
+
+
+def _keep_gradients(ctx, inputs, output) -> None:
+    _, _, _, ctx.wants_hidden, ctx.wants_weight = inputs
+    _, grad_hidden, grad_weight = output
+    ctx.mark_non_differentiable(grad_hidden, grad_weight)
+    ctx.save_for_backward(grad_hidden, grad_weight)
+
+
+def _backward(ctx, grad: Tensor, _grad_hidden, _grad_weight):
+    grad_hidden, grad_weight = ctx.saved_tensors
+    # A tensor without dimensions is multiplied in its own precision and changes no type.
+    scaled_hidden = grad_hidden * grad if ctx.wants_hidden else None
+    return scaled_hidden, grad_weight * grad if ctx.wants_weight else None, None, None, None
+
+
+_chunked.register_autograd(_backward, setup_context=_keep_gradients)
+
+
+def _wide(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
