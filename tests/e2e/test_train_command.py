@@ -11,9 +11,13 @@ from pathlib import Path
 import pytest
 
 import everyflop as ef
+from everyflop.backend.compiler import why_not
+from everyflop.backend.device import detect
 from everyflop.base.files import locked, read_lines
 from everyflop.checkpoint import list_checkpoints, open_checkpoint
 from everyflop.train.display import Display
+
+needs_compiler = pytest.mark.skipif(why_not(detect(processor=True)) is not None, reason="there is no compiler here")
 
 LONG = {"tokens": 256 * 40}
 """Forty steps: a signal after the first few comes long before the end."""
@@ -256,6 +260,29 @@ def test_a_run_with_routing_noise_resumes_bit_for_bit(train_in, everyflop, tmp_p
 
     assert ended.code == 0, ended.err
     assert weights_of(trained.dir) == weights
+
+
+@needs_compiler
+def test_compiled_runs_repeat_and_resume_bit_for_bit(train_in, everyflop, plain, tmp_path_factory):
+    one, other = (train_in(tmp_path_factory.mktemp(name), "train.compile=on") for name in ("one", "other"))
+    weights = weights_of(one.dir)
+    stop_before_the_end(other.dir, after_step=8)
+    ended = everyflop("train", other.run_file, "train.compile=on", "--resume")
+
+    assert ended.code == 0, ended.err
+    assert weights_of(other.dir) == weights
+    for line, uncompiled in zip(one.metrics, plain.metrics, strict=True):
+        assert line["loss"] == pytest.approx(uncompiled["loss"], rel=1e-4)
+
+
+@needs_compiler
+def test_a_resume_that_stops_compiling_is_refused_by_its_key(train_in, everyflop, tmp_path):
+    trained = train_in(tmp_path, "train.compile=on")
+    stop_before_the_end(trained.dir, after_step=8)
+    ended = everyflop("train", trained.run_file, "train.compile=off", "--resume")
+
+    assert ended.code == 2
+    assert "train.compile" in ended.err
 
 
 def test_steps_that_are_done_again_appear_once(again, plain, everyflop):

@@ -6,6 +6,7 @@ from everyflop.accounting.laws import default_batch_tokens, default_lr
 from everyflop.backend.device import Device
 from everyflop.base.errors import UsageError
 from everyflop.spec.read import parse_run
+from everyflop.train import settings
 from everyflop.train.settings import changed_numerics, keep_settled, settle
 
 
@@ -126,3 +127,42 @@ def test_several_changes_are_all_named(make_settled):
     changed = make_settled(optim={"lr": 0.02, "clip": 0.5}, run={"seed": 4}, checkpoint={"keep": 9})
 
     assert list(changed_numerics(changed.run, make_settled().run)) == ["optim.clip", "optim.lr", "run.seed"]
+
+
+LONG_RUN = {"tokens": "10000G"}
+"""Of the tiny model, far beyond COMPILE_FROM_FLOPS."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "why", "compiles"),
+    [
+        ({}, None, False),
+        (LONG_RUN, None, True),
+        (LONG_RUN, "there is no C++ compiler", False),
+        ({"compile": "on"}, None, True),
+        ({**LONG_RUN, "compile": "off"}, None, False),
+        ({**LONG_RUN, "recompute": "layer"}, None, False),
+    ],
+)
+def test_layers_are_compiled_where_that_is_possible_and_the_run_long_enough(
+    make_settled, monkeypatch, changes, why, compiles
+):
+    monkeypatch.setattr(settings, "why_not", lambda device: why)
+    settled = make_settled(train=changes)
+
+    assert settled.compile is compiles
+    assert settled.run.train.compile == ("on" if compiles else "off")
+
+
+def test_compiling_without_a_compiler_is_refused_with_what_to_do(make_settled, monkeypatch):
+    monkeypatch.setattr(settings, "why_not", lambda device: "there is no C++ compiler")
+
+    with pytest.raises(UsageError, match=r"train.compile = 'on'.*no C\+\+ compiler.*train.compile=off"):
+        make_settled(train={"compile": "on"})
+
+
+def test_a_resume_never_decides_again_whether_to_compile(make_run, make_settled, monkeypatch):
+    monkeypatch.setattr(settings, "why_not", lambda device: None)
+    earlier = make_settled(train=LONG_RUN).run
+
+    assert keep_settled(make_run(train=LONG_RUN), earlier).train.compile == "on"

@@ -82,7 +82,7 @@ def _blocked_backward(
     grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     for b, heads in _parts(B, T, N, M):
         qs, ks = _queries(q[b], M, heads, scale), _keys(k[b], heads)
-        narrow_k, vs = k[b, :, heads].transpose(0, 1).contiguous(), v[b, :, heads].transpose(0, 1)
+        narrow_k, vs = k[b, :, heads].transpose(0, 1).contiguous(), _keys(v[b], heads)
         grads = grad[b].view(T, M, r, V)[:, heads].permute(1, 2, 0, 3)
         out = grad_q[b].view(T, M, r, D)[:, heads].permute(1, 2, 0, 3)
         sum_k, sum_v = (torch.zeros(len(vs), T, width, dtype=qs.dtype, device=q.device) for width in (D, V))
@@ -90,7 +90,7 @@ def _blocked_backward(
             block = qs[:, :, first:last]
             weights = _weights(block, ks[:, :last], _of(mask, b), first)
             grad_y = grads[:, :, first:last].flatten(1, 2)
-            grad_weights = torch.bmm(grad_y, vs[:, :last].transpose(1, 2)).to(weights.dtype)
+            grad_weights = torch.bmm(_wide(grad_y), vs[:, :last].transpose(1, 2))  # fp32: what follows cancels
             grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype).to(q.dtype)
             grad_block = torch.bmm(grad_scores, narrow_k[:, :last]).mul_(scale)
             out[:, :, first:last] = grad_block.unflatten(1, (r, last - first))

@@ -6,13 +6,17 @@ instead of storing them, so that recomputing a layer counts nothing twice.
 Shapes: B sequences, T positions, H hidden, V vocabulary.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from everyflop.backend.compiler import compiled
 from everyflop.kernels.cross_entropy import IGNORED, linear_cross_entropy
 from everyflop.model.attention import AttentionContext, attention_mask, build_attention
 from everyflop.model.cache import KVCache
@@ -87,6 +91,8 @@ class CausalLM(nn.Module):
         self.spec, self.compute_dtype = spec, compute_dtype
         self.recompute = False
         """Keep only each layer's input for the backward pass and compute the rest again."""
+        self.compiled = False
+        """Run layers compiled while training; shapes must be the same in every step then."""
         moe_layers = [i for i in range(spec.n_layers) if not spec.is_dense(i)]
         self.embed = nn.Embedding(spec.vocab_size, spec.hidden)
         self.layers = nn.ModuleList(
@@ -187,10 +193,22 @@ class CausalLM(nn.Module):
         )
         context = AttentionContext(rope, mask, cache)
         x_BTH, stats = self._embed(ids_BT), []
+        run = self._runner(noise, cache)
         for block in self.layers:
-            if self.recompute and torch.is_grad_enabled():
-                x_BTH, found = checkpoint(block, x_BTH, context, noise, use_reentrant=False, preserve_rng_state=False)
-            else:
-                x_BTH, found = block(x_BTH, context, noise)
+            x_BTH, found = run(block, x_BTH, context, noise)
             stats += [found] if found is not None else []
         return self.norm(x_BTH), context, stats
+
+    def _runner(self, noise: RoutingNoise | None, cache: KVCache | None) -> Callable[..., Any]:
+        """Return what runs a layer. Noise changes with every step, and would be compiled anew in each."""
+        if not torch.is_grad_enabled():
+            return Block.__call__
+        if self.recompute:
+            return functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+        return _compiled_block() if self.compiled and noise is None and cache is None else Block.__call__
+
+
+@functools.cache
+def _compiled_block() -> Callable[..., Any]:
+    """All layers of one kind share what is compiled."""
+    return compiled(Block.forward)

@@ -23,6 +23,8 @@ class TrainSpec(Spec):
     """Compute type; parameters and optimizer state are fp32 always. "auto": bf16 where the device is fast at it."""
     recompute: Literal["none", "layer"] = "none"
     """"layer" keeps each layer's input only and computes the rest again in the backward pass."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether torch compiles the layers. "auto": where it can, and the run is long enough to win the start-up back."""
     validate_every_steps: CountOrZero = 0
     """0 validates at the end only. In between, at most validate_windows of each set are used; at the end, all."""
     validate_windows: Count = 64

@@ -20,7 +20,7 @@ from everyflop.model.transformer import CausalLM
 from everyflop.optim.optimizer import build_optimizer, optimizer_steps, optimizer_tensors, restore_optimizer
 from everyflop.spec.model import ModelSpec
 from everyflop.train.run_dir import RunDir, run_toml
-from everyflop.train.settings import Settled
+from everyflop.train.settings import COMPILE_FROM_FLOPS, Settled
 from everyflop.train.state import Progress, RouterLogits
 from everyflop.train.step import LocalStep
 
@@ -57,6 +57,7 @@ def build_run_model(settled: Settled, device: Device) -> CausalLM:
         _refuse_other_shape(settled.model, weights.spec, run.init_from)
         model.load_state_dict(weights.tensors)
     model.recompute = run.train.recompute == "layer"
+    model.compiled = settled.compile
     if not model.trained_mtp:
         model.mtp.requires_grad_(False)
     return model
@@ -93,7 +94,13 @@ def kernel_choices(settled: Settled, device: Device) -> list[Choice]:
     """Return which implementation of each kernel the run uses, and why."""
     model = settled.model
     widths = (model.hidden, 2 * model.expert_width, model.expert_width)
-    return [grouped_mm.select(DTYPES[settled.precision], *widths), attention.select(device.type)]
+    layers = Choice("layers", "compiled", f"the run is of {COMPILE_FROM_FLOPS:.0e} FLOP or more, or told so")
+    plain = Choice("layers", "plain", "not worth the start-up, not possible, or told so")
+    return [
+        grouped_mm.select(DTYPES[settled.precision], *widths),
+        attention.select(device.type),
+        layers if settled.compile else plain,
+    ]
 
 
 def save_session(session: Session, run_dir: RunDir, prepared: Prepared) -> Path:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from everyflop.accounting.laws import default_batch_tokens, default_lr, law_note, training_compute
+from everyflop.backend.compiler import why_not
 from everyflop.backend.device import Device, Precision
 from everyflop.base.errors import UsageError
 from everyflop.spec.data import DataSpec
@@ -16,6 +17,9 @@ from everyflop.spec.run import RunSpec
 from everyflop.spec.train import TrainSpec
 
 LARGEST_DEFAULT_MICRO_BATCH = 16
+
+COMPILE_FROM_FLOPS = 2e13
+"""Of a run on the processor: about a minute. Compiling takes 15 to 30 s there and saves up to a quarter of a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class Settled:
     batch_tokens: int
     micro_batch: int
     precision: Precision
+    compile: bool
     peak_lr: float
     law_note: str | None
     """How far the scaling law can be trusted that gave the batch or the learning rate; None where the user set both."""
@@ -47,9 +52,11 @@ def settle(run: RunSpec, model: ModelSpec, device: Device) -> Settled:
         )
     precision = device.best_precision if train.precision == "auto" else train.precision
     micro_batch = train.micro_batch or _default_micro_batch(train, batch_tokens)
+    compiles = _compiles(train, model, device)
     threads = run.run.threads or len(os.sched_getaffinity(0))
     peak_lr = run.optim.lr or default_lr(model, train.tokens)
     update = {"batch_tokens": batch_tokens, "micro_batch": micro_batch, "precision": precision}
+    update["compile"] = "on" if compiles else "off"
     full = run.model_copy(
         update={
             "model": model,
@@ -60,7 +67,19 @@ def settle(run: RunSpec, model: ModelSpec, device: Device) -> Settled:
     )
     by_law = train.batch_tokens is None or run.optim.lr is None
     note = law_note(training_compute(model, train.tokens)) if by_law else None
-    return Settled(full, model, threads, batch_tokens, micro_batch, precision, peak_lr, note)
+    return Settled(full, model, threads, batch_tokens, micro_batch, precision, compiles, peak_lr, note)
+
+
+def _compiles(train: TrainSpec, model: ModelSpec, device: Device) -> bool:
+    """Decide by what there is and by the run's size, never by a stopwatch."""
+    why = why_not(device) if train.compile != "off" else None
+    if train.compile == "on" and why:
+        raise UsageError(
+            f"train.compile = 'on', and torch cannot compile here: {why}. Install one, or set train.compile=off; a run "
+            "that began compiled goes on with other rounding then, which --allow-change permits."
+        )
+    long = device.type == "cpu" and training_compute(model, train.tokens) >= COMPILE_FROM_FLOPS
+    return train.compile == "on" or (train.compile == "auto" and why is None and long and train.recompute == "none")
 
 
 def _default_micro_batch(train: TrainSpec, batch_tokens: int) -> int:
@@ -76,7 +95,7 @@ def keep_settled(run: RunSpec, earlier: RunSpec) -> RunSpec:
         update={
             "model": run.model or earlier.model,
             "run": _fill(run.run, earlier.run, "threads"),
-            "train": _fill(run.train, earlier.train, "batch_tokens", "micro_batch", "precision"),
+            "train": _fill(run.train, earlier.train, "batch_tokens", "micro_batch", "precision", "compile"),
             "optim": _fill(run.optim, earlier.optim, "lr"),
             "data": run.data if run.init_from is None else _same_tokenizer(run.data, earlier.data),
         }

@@ -87,8 +87,11 @@ class LocalStep:
 def window_losses(
     model: CausalLM, batch: WindowBatch, device: torch.device, noise: RoutingNoise | None = None
 ) -> LossSums:
-    """Return a model's loss sums on windows; attention is masked only where a window holds several documents."""
-    several = bool((batch.documents_BT != batch.documents_BT[:, :1]).any())
+    """Return a model's loss sums on windows; attention is masked only where a window holds several documents.
+
+    A compiled model always gets a mask: with and without one it would be compiled twice.
+    """
+    several = model.compiled or bool((batch.documents_BT != batch.documents_BT[:, :1]).any())
     return model.losses(
         torch.from_numpy(batch.inputs_BT).to(device),
         torch.from_numpy(batch.targets_BT).to(device),
