@@ -128,7 +128,7 @@ def run_line(line: str, everyflop: Callable, start_everyflop: Callable, smaller:
         subprocess.run(["bash", "-c", line], check=True)
         return
     assert command == "everyflop", f"nobody knows how to run this: {line}"
-    if arguments[0] == "train" or arguments[:2] in (["data", "prepare"], ["measure", "--run"]):
+    if arguments[0] in ("train", "profile") or arguments[:2] in (["data", "prepare"], ["measure", "--run"]):
         arguments = made_smaller(arguments, smaller)
     if "press Ctrl-C" in line:
         interrupt(start_everyflop(*arguments))

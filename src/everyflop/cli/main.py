@@ -20,6 +20,7 @@ from everyflop.cli.init import init
 from everyflop.cli.measure import measure
 from everyflop.cli.plan import plan
 from everyflop.cli.predict import predict
+from everyflop.cli.profile import profile
 from everyflop.cli.train import train
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ app.command("import")(import_hf)
 app.command()(export)
 app.add_typer(catalog.app, name="catalog")
 app.command()(measure)
+app.command()(profile)
 app.command()(plan)
 app.command()(predict)
 app.command()(explain)

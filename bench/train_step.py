@@ -1,0 +1,155 @@
+"""Time the training step beside transformers' on the same model and batch: forward, backward, clipping, AdamW.
+
+    python bench/train_step.py [SIZE ...] [--repeats 5] [--steps 8]
+
+SIZE is 24m, 100m or ling-mini (the default is 24m). Every measurement is a process of its own, so that memory is its
+own too. First each of transformers' variants runs once (how experts are computed, type, torch.compile); then its
+fastest and everyflop alternate. everyflop keeps parameters, gradients and moments in fp32, whatever the variant keeps.
+Prints one JSON line for each size: tokens/s (median over a process's steps, then over processes), the ratio of each
+pair, peak resident memory, MFU against the peak measured in the type that is timed, and the losses of both.
+
+A Ling-mini-2.0 slice has its hidden and expert widths, 256 experts of which 8 are chosen, and two layers, one of them
+dense; 16 GiB of memory are needed for it.
+"""
+
+import argparse
+import contextlib
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+SIZES: dict[str, dict[str, Any]] = {
+    "24m": {
+        **{"vocab_size": 8192, "hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 8},
+        **{"num_key_value_heads": 4, "head_dim": 32, "num_experts": 32, "num_experts_per_tok": 4},
+        **{"moe_intermediate_size": 128, "intermediate_size": 512},
+    },
+    "100m": {
+        **{"vocab_size": 16384, "hidden_size": 512, "num_hidden_layers": 8, "num_attention_heads": 8},
+        **{"num_key_value_heads": 4, "head_dim": 64, "num_experts": 32, "num_experts_per_tok": 4},
+        **{"moe_intermediate_size": 192, "intermediate_size": 1024},
+    },
+    "ling-mini": {
+        **{"vocab_size": 16384, "hidden_size": 2048, "num_hidden_layers": 2, "num_attention_heads": 16},
+        **{"num_key_value_heads": 4, "head_dim": 128, "num_experts": 256, "num_experts_per_tok": 8},
+        **{"moe_intermediate_size": 512, "intermediate_size": 5120, "mlp_only_layers": [0]},
+    },
+}
+ROWS, SEQ_LEN, LR = 8, 512, 1e-3
+VARIANTS = list(product(("grouped_mm", "eager"), ("bf16", "fp32", "autocast"), ("compile", "plain")))
+"""Of transformers: experts, type (of the parameters too, but for autocast), torch.compile of the whole model."""
+
+
+def make(size: str, folder: Path) -> None:
+    """Write a model with seeded weights."""
+    import torch
+    from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen3MoeConfig(**SIZES[size], norm_topk_prob=True, max_position_embeddings=4096, router_aux_loss_coef=0.0)
+    Qwen3MoeForCausalLM(config).save_pretrained(folder)
+
+
+def theirs(folder: Path, experts: str, precision: str, how: str, steps: int) -> dict[str, Any]:
+    """Train with transformers on the batch that `everyflop profile` takes, and time each step."""
+    import torch
+    from transformers import Qwen3MoeForCausalLM
+
+    from everyflop.train.random_windows import random_windows
+
+    kept = torch.bfloat16 if precision == "bf16" else torch.float32
+    model = Qwen3MoeForCausalLM.from_pretrained(folder, dtype=kept, experts_implementation=experts).train()
+    batch = random_windows(model.config.vocab_size, ROWS, seq_len=SEQ_LEN)
+    inputs, targets = torch.from_numpy(batch.inputs_BT), torch.from_numpy(batch.targets_BT)
+    groups = [  # matrices decay, norms do not, as in everyflop
+        {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": 0.1},
+        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=LR, betas=(0.9, 0.95), fused=True)
+    forward = torch.compile(model) if how == "compile" else model
+    step_s, losses = [], []
+    for _ in range(steps):
+        began_s = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        cast = torch.autocast("cpu", torch.bfloat16) if precision == "autocast" else contextlib.nullcontext()
+        with cast:
+            loss = forward(inputs, labels=targets, shift_labels=targets, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        losses.append(loss.item())
+        step_s.append(time.perf_counter() - began_s)
+    peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    tokens_per_s = ROWS * SEQ_LEN / statistics.median(step_s[1:])
+    return {"tokens_per_s": tokens_per_s, "step_s": step_s, "losses": losses, "peak_rss_gib": peak_gib}
+
+
+def run_theirs(folder: Path, variant: tuple[str, str, str], steps: int) -> dict[str, Any]:
+    """Run transformers in a process of its own."""
+    command = [sys.executable, __file__, "--theirs", str(folder), *variant, "--steps", str(steps)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run_ours(folder: Path, precision: str, steps: int) -> dict[str, Any]:
+    """Run `everyflop profile` in a process of its own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "profile.json"
+        command = [sys.executable, "-m", "everyflop", "profile", "--hf", str(folder), "--batch", str(ROWS)]
+        command += ["--seq-len", str(SEQ_LEN), "--steps", str(steps), "--precision", precision, "--json", str(out)]
+        subprocess.run([*command, f"optim.lr={LR}"], capture_output=True, check=True)
+        return json.loads(out.read_text())
+
+
+def race(size: str, folder: Path, repeats: int, steps: int) -> dict[str, Any]:
+    """Return the figures of a size: every variant once, then the fastest against ours in turns."""
+    screened = {variant: run_theirs(folder, variant, steps)["tokens_per_s"] for variant in VARIANTS}
+    best = max(screened, key=lambda variant: screened[variant])
+    pairs = [(run_ours(folder, "bf16", steps), run_theirs(folder, best, steps)) for _ in range(repeats)]
+    ratios = [ours["tokens_per_s"] / other["tokens_per_s"] for ours, other in pairs]
+    exact, reference = run_ours(folder, "fp32", 20), run_theirs(folder, ("grouped_mm", "fp32", "plain"), 20)
+    difference = max(abs(a - b) / b for a, b in zip(exact["losses"], reference["losses"], strict=True))
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    return {
+        "what": "tokens/s of a training step, ours in bf16 with fp32 parameters, transformers' fastest variant",
+        "size": size,
+        "commit": commit,
+        "screened": {" ".join(variant): round(speed) for variant, speed in screened.items()},
+        "fastest_of_theirs": " ".join(best),
+        "ours": [round(ours["tokens_per_s"]) for ours, _ in pairs],
+        "theirs": [round(other["tokens_per_s"]) for _, other in pairs],
+        "ratio": {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)},
+        "mfu": statistics.median(ours["mfu"] for ours, _ in pairs),
+        "peak_gflop_per_s": statistics.median(ours["peak_flops_per_s"] for ours, _ in pairs) / 1e9,
+        "peak_rss_gib": {"ours": pairs[0][0]["peak_rss_gib"], "theirs": pairs[0][1]["peak_rss_gib"]},
+        "fp32_losses_differ_by": difference,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sizes", nargs="*", default=["24m"])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--theirs", nargs=4, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.theirs:
+        folder, *variant = asked.theirs
+        print(json.dumps(theirs(Path(folder), *variant, asked.steps)))
+        return 0
+    for size in asked.sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            make(size, Path(folder))
+            print(json.dumps(race(size, Path(folder), asked.repeats, asked.steps)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
