@@ -1,6 +1,6 @@
 """Time the training step beside transformers' on the same model and batch: forward, backward, clipping, AdamW.
 
-    python bench/train_step.py [SIZE ...] [--repeats 5] [--steps 8]
+    python bench/train_step.py [SIZE ...] [--repeats 5] [--steps 8] [--only VARIANT]
 
 SIZE is 24m, 100m or ling-mini (the default is 24m). Every measurement is a process of its own, so that memory is its
 own too. First each of transformers' variants runs once (how experts are computed, type, torch.compile); then its
@@ -108,9 +108,9 @@ def run_ours(folder: Path, precision: str, steps: int) -> dict[str, Any]:
         return json.loads(out.read_text())
 
 
-def race(size: str, folder: Path, repeats: int, steps: int) -> dict[str, Any]:
+def race(size: str, folder: Path, repeats: int, steps: int, variants: list[tuple[str, str, str]]) -> dict[str, Any]:
     """Return the figures of a size: every variant once, then the fastest against ours in turns."""
-    screened = {variant: run_theirs(folder, variant, steps)["tokens_per_s"] for variant in VARIANTS}
+    screened = {variant: run_theirs(folder, variant, steps)["tokens_per_s"] for variant in variants}
     best = max(screened, key=lambda variant: screened[variant])
     pairs = [(run_ours(folder, "bf16", steps), run_theirs(folder, best, steps)) for _ in range(repeats)]
     ratios = [ours["tokens_per_s"] / other["tokens_per_s"] for ours, other in pairs]
@@ -138,16 +138,18 @@ def main() -> int:
     parser.add_argument("sizes", nargs="*", default=["24m"])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--only", help='compare with one of their variants, such as "grouped_mm autocast compile"')
     parser.add_argument("--theirs", nargs=4, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.theirs:
         folder, *variant = asked.theirs
         print(json.dumps(theirs(Path(folder), *variant, asked.steps)))
         return 0
+    variants = [v for v in VARIANTS if asked.only in (None, " ".join(v))]
     for size in asked.sizes:
         with tempfile.TemporaryDirectory() as folder:
             make(size, Path(folder))
-            print(json.dumps(race(size, Path(folder), asked.repeats, asked.steps)), flush=True)
+            print(json.dumps(race(size, Path(folder), asked.repeats, asked.steps, variants)), flush=True)
     return 0
 
 

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from everyflop.kernels.choice import Choice
-from everyflop.kernels.lanes import each
 
 BLOCK_QUERIES = 128
 BLOCK_SCORES = 2**20
@@ -59,16 +58,12 @@ def _blocked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float)
     B, T, N, _ = q.shape
     M, V = k.shape[2], v.shape[3]
     y = torch.empty(B, T, N, V, dtype=v.dtype, device=v.device)
-
-    def fill(part: tuple[int, slice]) -> None:
-        b, heads = part
+    for b, heads in _parts(B, T, N, M):
         qs, ks, vs = _queries(q[b], M, heads, scale), _keys(k[b], heads), v[b, :, heads].transpose(0, 1)
         out = y[b].view(T, M, N // M, V)[:, heads].permute(1, 2, 0, 3)
         for first, last in _blocks(T):
             weights = _weights(qs[:, :, first:last], ks[:, :last], _of(mask, b), first).to(v.dtype)
             out[:, :, first:last] = torch.bmm(weights, vs[:, :last]).unflatten(1, (N // M, last - first))
-
-    each(fill, _parts(B, T, N, M))
     return y
 
 
@@ -85,9 +80,7 @@ def _blocked_backward(
     M, V = k.shape[2], v.shape[3]
     r = N // M
     grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-
-    def fill(part: tuple[int, slice]) -> None:
-        b, heads = part
+    for b, heads in _parts(B, T, N, M):
         qs, ks = _queries(q[b], M, heads, scale), _keys(k[b], heads)
         narrow_k, vs = k[b, :, heads].transpose(0, 1).contiguous(), _keys(v[b], heads)
         grads = grad[b].view(T, M, r, V)[:, heads].permute(1, 2, 0, 3)
@@ -105,8 +98,6 @@ def _blocked_backward(
             sum_k[:, :last] += torch.bmm(grad_scores.transpose(1, 2), block.flatten(1, 2).to(q.dtype))
             sum_v[:, :last] += torch.bmm(weights.to(v.dtype).transpose(1, 2), grad_y)
         grad_k[b, :, heads], grad_v[b, :, heads] = sum_k.transpose(0, 1), sum_v.transpose(0, 1)
-
-    each(fill, _parts(B, T, N, M))
     return grad_q, grad_k, grad_v
 
 
