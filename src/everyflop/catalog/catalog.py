@@ -51,10 +51,10 @@ class Catalog:
         The longest name found counts. Without one, a text that is the end of just one device's names, such as "v5p".
         """
         low = text.casefold()
-        found = [(len(name), device) for name, device in self._names.items() if _names(name, low)]
+        found = [(len(name), device) for name, device in self._names.items() if _stands_in(name, low)]
         if found:
             return self.devices[max(found, key=lambda pair: pair[0])[1]]
-        ends = {device for name, device in self._names.items() if _names(name[-len(spelling(text)) :], low)}
+        ends = {device for name, device in self._names.items() if _stands_in(name[-len(spelling(text)) :], low)}
         return self.devices[ends.pop()] if len(ends) == 1 and len(spelling(text)) >= FEWEST_LETTERS else None
 
     def __contains__(self, name: str) -> bool:
@@ -115,7 +115,7 @@ class Catalog:
         return list(dict.fromkeys(self._names[text] for text in near))
 
 
-def _names(name: str, low: str) -> bool:
+def _stands_in(name: str, low: str) -> bool:
     """Whether a spelling stands in a text as a word of its own, with any separators inside."""
     if len(name) < FEWEST_LETTERS or not any(c.isdigit() for c in name):
         return False

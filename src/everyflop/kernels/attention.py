@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from everyflop.kernels.choice import Choice
+from everyflop.kernels.wide import at_least_fp32
 
 BLOCK_QUERIES = 128
 BLOCK_SCORES = 2**20
@@ -90,7 +91,7 @@ def _blocked_backward(
             block = qs[:, :, first:last]
             weights = _weights(block, ks[:, :last], _of(mask, b), first)
             grad_y = grads[:, :, first:last].flatten(1, 2)
-            grad_weights = torch.bmm(_wide(grad_y), vs[:, :last].transpose(1, 2))  # fp32: what follows cancels
+            grad_weights = torch.bmm(at_least_fp32(grad_y), vs[:, :last].transpose(1, 2))  # fp32: what follows cancels
             grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype).to(q.dtype)
             grad_block = torch.bmm(grad_scores, narrow_k[:, :last]).mul_(scale)
             out[:, :, first:last] = grad_block.unflatten(1, (r, last - first))
@@ -132,18 +133,14 @@ def _blocks(T: int) -> Iterator[tuple[int, int]]:
         yield first, min(first + BLOCK_QUERIES, T)
 
 
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
-
-
 def _queries(q_TND: Tensor, M: int, heads: slice, scale: float) -> Tensor:
     """Return (heads, r, T, D), scaled, in fp32 at least."""
-    return (_wide(q_TND) * scale).unflatten(1, (M, -1))[:, heads].permute(1, 2, 0, 3)
+    return (at_least_fp32(q_TND) * scale).unflatten(1, (M, -1))[:, heads].permute(1, 2, 0, 3)
 
 
 def _keys(k_TMD: Tensor, heads: slice) -> Tensor:
     """Return (heads, T, D) in fp32 at least."""
-    return _wide(k_TMD[:, heads]).transpose(0, 1).contiguous()
+    return at_least_fp32(k_TMD[:, heads]).transpose(0, 1).contiguous()
 
 
 def _of(mask: Tensor | None, b: int) -> Tensor | None:

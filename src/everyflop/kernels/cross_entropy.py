@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from everyflop.kernels.wide import at_least_fp32
+
 IGNORED = -100
 """As a target: the token does not count."""
 
@@ -22,7 +24,7 @@ LEAST_TOKENS = 128
 
 def reference(hidden_TH: Tensor, weight_VH: Tensor, targets_T: Tensor) -> Tensor:
     """Return the sum of -log p(target), in fp32 at least, over tokens whose target is not IGNORED."""
-    logits_TV = _wide(F.linear(hidden_TH, weight_VH.to(hidden_TH.dtype)))
+    logits_TV = at_least_fp32(F.linear(hidden_TH, weight_VH.to(hidden_TH.dtype)))
     return F.cross_entropy(logits_TV, targets_T, ignore_index=IGNORED, reduction="sum")
 
 
@@ -50,13 +52,13 @@ def _chunked(
     """Return the loss and its gradients in hidden and weight; empty ones where they are not wanted."""
     T, V = len(hidden), len(weight)
     matrix = weight.to(hidden.dtype)
-    loss = torch.zeros((), dtype=_wide(hidden[:0]).dtype, device=hidden.device)
+    loss = torch.zeros((), dtype=at_least_fp32(hidden[:0]).dtype, device=hidden.device)
     grad_hidden = torch.empty_like(hidden) if wants_hidden else hidden.new_empty(0)
     grad_weight = torch.zeros_like(weight, dtype=loss.dtype) if wants_weight else weight.new_empty(0)
     step = max(LEAST_TOKENS, CHUNK_LOGITS // V)
     for first in range(0, T, step):
         part, targets_t = hidden[first : first + step], targets[first : first + step]
-        logits = _wide(part @ matrix.T)
+        logits = at_least_fp32(part @ matrix.T)
         counts = targets_t != IGNORED
         target_t1 = targets_t.clamp(min=0)[:, None]
         lse_t1 = logits.logsumexp(1, keepdim=True)
@@ -98,7 +100,3 @@ def _backward(ctx, grad: Tensor, _grad_hidden, _grad_weight):
 
 
 _chunked.register_autograd(_backward, setup_context=_keep_gradients)
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

@@ -7,10 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def at_least_fp32(x: Tensor) -> Tensor:
-    """Return x in fp32, or in fp64 if it is that: the type for statistics, routing and losses."""
-    return x if x.dtype == torch.float64 else x.float()
+from everyflop.kernels.wide import at_least_fp32
 
 
 class Linear(nn.Module):

@@ -18,9 +18,10 @@ from torch.utils.checkpoint import checkpoint
 
 from everyflop.backend.compiler import compiled
 from everyflop.kernels.cross_entropy import IGNORED, linear_cross_entropy
+from everyflop.kernels.wide import at_least_fp32
 from everyflop.model.attention import AttentionContext, attention_mask, build_attention
 from everyflop.model.cache import KVCache
-from everyflop.model.layers import Linear, RMSNorm, SwiGLU, at_least_fp32
+from everyflop.model.layers import Linear, RMSNorm, SwiGLU
 from everyflop.model.moe.balance import RouterStats
 from everyflop.model.moe.layer import MoE
 from everyflop.model.moe.noise import RoutingNoise

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everyflop.model.moe.dispatch import BLOCK_ROWS, LocalDispatch, block_rows, count_tokens
+from everyflop.model.moe.dispatch import BLOCK_ROWS, LocalDispatch, block_rows
 
 N_EXPERTS = 5
 
@@ -84,14 +84,6 @@ def test_combined_rows_keep_their_type_whatever_the_weights_have(dtype):
     sent = dispatch.dispatch(numbered(2).to(dtype), ids_TK, N_EXPERTS)
 
     assert dispatch.combine(sent.rows_RD, sent, torch.full((2, 2), 0.5)).dtype == dtype
-
-
-@given(ids())
-def test_counts_are_the_tokens_of_each_expert(ids_TK):
-    counts_E = count_tokens(ids_TK, N_EXPERTS)
-
-    assert counts_E.dtype == torch.int64
-    assert counts_E.tolist() == [ids_TK.flatten().tolist().count(e) for e in range(N_EXPERTS)]
 
 
 @st.composite

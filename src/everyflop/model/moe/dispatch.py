@@ -72,10 +72,3 @@ class LocalDispatch:
 def block_rows(copies: int, n_experts: int) -> int:
     """Return what an expert's rows fill up to a multiple of; by shape alone. 1 where that would be mostly filling."""
     return BLOCK_ROWS if copies >= BLOCK_ROWS * n_experts else 1
-
-
-def count_tokens(ids_TK: Tensor, n_experts: int) -> Tensor:
-    """Return (E,) int64: how many tokens chose each expert."""
-    return torch.zeros(n_experts, dtype=torch.int64, device=ids_TK.device).scatter_add_(
-        0, ids_TK.flatten(), torch.ones_like(ids_TK.flatten())
-    )

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from everyflop.model.layers import at_least_fp32
+from everyflop.kernels.wide import at_least_fp32
 from everyflop.model.moe.noise import RoutingNoise
 from everyflop.spec.model import ModelSpec
 
