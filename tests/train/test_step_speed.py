@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from everyflop.base.errors import ExpectedNo
-from everyflop.train import step_speed
+from everyflop.train import timed_step
 from everyflop.train.step_speed import measure_steps
 
 
@@ -19,10 +19,13 @@ def time_steps(monkeypatch):
         for start, took in zip([0.0, *took_s], took_s, strict=False):
             readings += [start, start + took]
         clock = iter(readings)
-        monkeypatch.setattr(step_speed, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-        monkeypatch.setattr(
-            step_speed, "attempt_step", lambda session, batch, *, lr: done.append((batch.inputs_BT.shape, lr))
-        )
+        monkeypatch.setattr(timed_step, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+
+        def attempt(session, batch, *, lr):
+            done.append((batch.inputs_BT.shape, lr))
+            return SimpleNamespace(loss=1.0)
+
+        monkeypatch.setattr(timed_step, "attempt_step", attempt)
         return done
 
     return let
@@ -65,8 +68,8 @@ def test_real_steps_train_the_model(make_settled, device, recorder, monkeypatch)
         losses.append(attempt.loss)
         return attempt
 
-    real = step_speed.attempt_step
-    monkeypatch.setattr(step_speed, "attempt_step", watched)
+    real = timed_step.attempt_step
+    monkeypatch.setattr(timed_step, "attempt_step", watched)
     speed = measure_steps(make_settled(), device, seconds=0.0, progress=recorder)
 
     assert losses[-1] < losses[0]  # the same tokens each time
@@ -78,7 +81,7 @@ def test_a_model_that_cannot_fit_is_an_expected_no_before_anything_is_built(
     make_settled, device, recorder, monkeypatch
 ):
     # 40,800 parameters with 16 bytes each: see test_first_screen.py for their number.
-    monkeypatch.setattr(step_speed, "total_bytes", lambda _: 16 * 40_800 - 1)
+    monkeypatch.setattr(timed_step, "total_bytes", lambda _: 16 * 40_800 - 1)
 
     with pytest.raises(ExpectedNo, match=r"lower model\.n_layers = 2 or model\.n_experts = 4"):
         measure_steps(make_settled(), device, seconds=0.0, progress=recorder)
@@ -89,7 +92,7 @@ def test_a_step_that_runs_out_of_memory_is_an_expected_no(make_settled, device, 
     def full(session, batch, *, lr):
         raise torch.OutOfMemoryError("Tried to allocate 20 GiB.\nA long explanation")
 
-    monkeypatch.setattr(step_speed, "attempt_step", full)
+    monkeypatch.setattr(timed_step, "attempt_step", full)
 
     with pytest.raises(ExpectedNo, match=r"Tried to allocate 20 GiB\. Lower train\.micro_batch = 4"):
         measure_steps(make_settled(), device, seconds=0.0, progress=recorder)

@@ -1,0 +1,55 @@
+"""A run's training step on random tokens of a fixed seed, one at a time: exactly the loop's, for all that time it."""
+
+import time
+
+import torch
+
+from everyflop.accounting.parameters import count_parameters
+from everyflop.backend.device import Device, synchronize
+from everyflop.backend.memory import forget_peak, total_bytes
+from everyflop.base.errors import ExpectedNo
+from everyflop.base.units import GIB
+from everyflop.spec.model import ModelSpec
+from everyflop.train.random_windows import random_windows
+from everyflop.train.session import build_run_model, build_session
+from everyflop.train.settings import Settled
+from everyflop.train.update import attempt_step
+
+BYTES_PER_PARAMETER = 16
+"""fp32 weights, gradients and two moments of AdamW: the least that training holds."""
+
+
+class TimedStep:
+    """Trains a fresh model, a step at each call. Raises ExpectedNo where the device's memory is too small."""
+
+    def __init__(self, settled: Settled, device: Device):
+        _refuse_too_large(settled.model, device)
+        forget_peak(device.torch)
+        seq_len = settled.run.train.seq_len
+        self.device, self.lr = device, settled.peak_lr
+        self.session = build_session(settled, build_run_model(settled, device), device)
+        self.batch = random_windows(settled.model.vocab_size, settled.batch_tokens // seq_len, seq_len=seq_len)
+
+    def __call__(self) -> tuple[float, float]:
+        """Do a step; return its seconds and its loss."""
+        began_s = time.perf_counter()
+        try:
+            loss = attempt_step(self.session, self.batch, lr=self.lr).loss
+        except torch.OutOfMemoryError as error:
+            raise ExpectedNo(
+                f"the training step does not fit into the memory of {self.device.name}: {str(error).splitlines()[0]} "
+                f"Lower train.micro_batch = {self.session.settled.micro_batch}, or set train.recompute=layer."
+            ) from None
+        synchronize(self.device.torch)
+        return time.perf_counter() - began_s, loss
+
+
+def _refuse_too_large(model: ModelSpec, device: Device) -> None:
+    count = count_parameters(model)
+    needed, there = BYTES_PER_PARAMETER * (count.total + count.mtp), total_bytes(device.torch)
+    if needed > there:
+        raise ExpectedNo(
+            f"weights, gradients and optimizer state need {needed / GIB:.1f} GiB, and {device.name} has "
+            f"{there / GIB:.1f} GiB. Measure a slice of the model instead, with its own widths: "
+            f"lower model.n_layers = {model.n_layers} or model.n_experts = {model.n_experts}."
+        )
