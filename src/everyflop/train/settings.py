@@ -19,7 +19,7 @@ from everyflop.spec.train import TrainSpec
 LARGEST_DEFAULT_MICRO_BATCH = 16
 
 COMPILE_FROM_FLOPS = 2e13
-"""Of a run on the processor: about a minute. Compiling takes 15 to 30 s there and saves up to a quarter of a step."""
+"""Of a run on the processor: a minute and more. Compiling took 15 s there and saved a tenth to a quarter of a step."""
 
 
 @dataclass(frozen=True, slots=True)

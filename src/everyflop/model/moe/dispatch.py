@@ -15,7 +15,7 @@ from everyflop.kernels.permute import to_rows, to_tokens
 
 BLOCK_ROWS = 16
 """Each expert's rows fill up to a multiple of this. Matmul libraries make a kernel for each number of rows, and 32
-experts have 32 new numbers in every step: on one AVX512-BF16 core grouped matmuls ran at 180 GFLOP/s, and so at 380.
+experts have 32 new numbers in every step: with whole blocks, grouped matmuls were 1.5 times as fast (bench/kernels.py).
 Accelerators' grouped kernels work in such blocks anyway."""
 
 
