@@ -45,6 +45,14 @@ def test_the_predicted_cost_is_that_of_the_tokens_that_were_trained(planned):
     assert comparison_rows(facts)[1][0] == "cost of 1,536 tokens, where 3,072 were planned"
 
 
+def test_a_whole_runs_prediction_keeps_its_bits(planned):
+    costs = [8.454288149383647e-07 * (1 + n / 97) for n in range(97)]  # times 3072 and over it again, some would move
+
+    for p50 in costs:
+        total = planned().plan.total.model_dump() | {"cost": {"p10": p50, "p50": p50, "p90": p50}}
+        assert compare(planned(total=total), lines(1.0), tokens=TOKENS, cost=0.0)["cost"]["predicted"]["p50"] == p50
+
+
 def test_a_run_without_a_step_has_no_speed_and_no_ratio(planned):
     speed = compare(planned(), [], tokens=TOKENS, cost=0.0)["tokens_per_s"]
 

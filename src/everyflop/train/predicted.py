@@ -55,7 +55,8 @@ def compare(
     facts = plan_facts(planned)
     speed = statistics.median(line["tokens_per_s"] for line in metrics) if metrics else None
     planned_tokens = planned.plan.workload.tokens
-    predicted = {key: value * tokens / planned_tokens for key, value in facts["cost"]["predicted"].items()}
+    trained_share = tokens / planned_tokens  # divided first: a whole run's prediction keeps its bits
+    predicted = {key: value * trained_share for key, value in facts["cost"]["predicted"].items()}
     figures = {
         "tokens_per_s": _measured(facts["tokens_per_s"], speed),
         "cost": _measured({"predicted": predicted}, cost),
