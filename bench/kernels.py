@@ -19,8 +19,8 @@ import torch
 from everyflop.backend.device import detect
 from everyflop.kernels import cross_entropy
 from everyflop.kernels.attention import attention, fused
-from everyflop.kernels.grouped_mm import grouped_mm
-from everyflop.model.moe.dispatch import BLOCK_ROWS
+from everyflop.kernels.grouped_mm import matrices_times_rows, rows_times_rows
+from everyflop.model.moe.dispatch import block_rows
 
 TURNS = 7
 HEADS = {
@@ -57,8 +57,8 @@ def of_attention(heads: int, keys: int, width: int) -> dict[str, float]:
 def of_experts() -> dict[str, float]:
     """32 experts, 16,384 copies of tokens, 256 -> 256 channels."""
     copies, experts = 16_384, 32
-    w = torch.randn(experts, 256, 256).to(BF16).requires_grad_()
-    generator = torch.Generator().manual_seed(0)
+    w = torch.randn(experts, 256, 256).to(BF16)
+    generator, whole = torch.Generator().manual_seed(0), block_rows(copies, experts)
 
     def run(block: int) -> None:
         favour = torch.rand(experts, generator=generator) + 1.0
@@ -66,12 +66,14 @@ def of_experts() -> dict[str, float]:
             torch.multinomial(favour, copies, replacement=True, generator=generator), minlength=experts
         )
         ends = ((counts + block - 1) // block * block).cumsum(0).to(torch.int32)
-        rows = rows_of[block]
-        grouped_mm(rows, w, ends).backward(grads[block])
+        matrices_times_rows(w, rows[block], ends)
+        matrices_times_rows(w.mT, grads[block], ends)
+        rows_times_rows(grads[block], rows[block], ends)
 
-    rows_of = {b: torch.randn(copies + experts * (b - 1), 256).to(BF16).requires_grad_() for b in (1, BLOCK_ROWS)}
-    grads = {b: torch.randn(len(rows), 256).to(BF16) for b, rows in rows_of.items()}
-    return in_turns(lambda: run(BLOCK_ROWS), lambda: run(1))
+    rows, grads = (
+        {b: torch.randn(copies + experts * (b - 1), 256).to(BF16) for b in (1, whole)} for _ in ("rows", "grads")
+    )
+    return in_turns(lambda: run(whole), lambda: run(1))
 
 
 def of_loss() -> dict[str, float]:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from math import prod
 
 import pytest
@@ -40,14 +41,20 @@ def square(q: torch.Size, v: torch.Size) -> int:
     return 2 * B * N * T * T * (D + v[3])
 
 
+def of_experts(weight: torch.Size, rest: Sequence[torch.Size]) -> int:
+    """Return the FLOPs of all rows with the three matrices of an expert."""
+    _token, _place, _ends, gate_up, down = rest[:5]
+    return 2 * weight[0] * (prod(gate_up[1:]) + prod(down[1:]))
+
+
 def counted_flops(spec: ModelSpec, *, backward: bool) -> int:
     """Let torch count the matrix products of one sequence on a real model."""
     grouped = {
-        torch.ops.everyflop.rows_times_matrices: lambda x, w, ends, *rest, **kw: 2 * x[0] * prod(w[1:]),
-        torch.ops.everyflop.rows_times_rows: lambda left, right, *rest, **kw: 2 * prod(left) * right[1],
-        torch.ops.everyflop.blocked_attention: lambda q, k, v, *rest, **kw: square(q, v),
+        torch.ops.everyflop.experts: lambda x, weight, *rest, **kw: of_experts(weight, rest),
+        torch.ops.everyflop.experts_backward: lambda grad, x, weight, *rest, **kw: 2 * of_experts(weight, rest),
+        torch.ops.everyflop.attention: lambda q, k, v, *rest, **kw: square(q, v),
         # As the products that the formulas need: that scores are computed again is no FLOP of the model.
-        torch.ops.everyflop.blocked_attention_backward: lambda grad, q, k, v, *rest, **kw: 2 * square(q, v),
+        torch.ops.everyflop.attention_backward: lambda grad, y, lse, q, k, v, *rest, **kw: 2 * square(q, v),
         # Its gradients are made in the forward pass, where they are wanted.
         torch.ops.everyflop.linear_cross_entropy: (
             lambda hidden, weight, targets, *wanted, **kw: 2 * prod(hidden) * weight[0] * (1 + sum(wanted))

@@ -24,7 +24,7 @@ SHAPES = {
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    """Blocks of 16 queries, one or two heads at once."""
+    """Blocks of 16 queries, one or two heads at once, in the backward pass."""
     monkeypatch.setattr(module, "BLOCK_QUERIES", 16)
     monkeypatch.setattr(module, "BLOCK_SCORES", 2 * 16 * 40)
 
@@ -37,34 +37,40 @@ def inputs(shape: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor, 
     return q, k, v, grad
 
 
-def results(function, q: Tensor, k: Tensor, v: Tensor, grad: Tensor, mask: Tensor | None) -> list[Tensor]:
+def results(function, q: Tensor, k: Tensor, v: Tensor, grad: Tensor, first_BT: Tensor | None) -> list[Tensor]:
     q, k, v = (x.detach().requires_grad_() for x in (q, k, v))
-    y = function(q, k, v, mask, 0.3)
+    y = function(q, k, v, first_BT, 0.3)
     y.backward(grad)
     return [y.detach(), q.grad, k.grad, v.grad]
 
 
 def documents(B: int, T: int) -> Tensor:
-    """Masks of two documents a row, of another length in each."""
-    ends = torch.arange(B)[:, None] + T // 3
-    document = (torch.arange(T) >= ends).int()
-    causal = torch.ones(T, T, dtype=torch.bool).tril()
-    return (causal & (document[:, :, None] == document[:, None, :]))[:, None]
+    """Two documents a row, of another length in each."""
+    begins = torch.arange(B)[:, None] + T // 3
+    return torch.where(torch.arange(T) >= begins, begins, 0)
 
 
-def window(T: int) -> Tensor:
-    return (torch.ones(T, T, dtype=torch.bool).tril() & ~torch.ones(T, T, dtype=torch.bool).tril(-5))[None, None]
+def short_documents(B: int, T: int) -> Tensor:
+    return (torch.arange(T) // 3 * 3).expand(B, T)
 
 
-@pytest.mark.parametrize("mask", ["causal", "documents", "window"])
+def window(B: int, T: int) -> Tensor:
+    """Of 5 positions, the same in all rows."""
+    return (torch.arange(T) - 4).clamp(min=0)[None]
+
+
+FIRST_KEYS = {"causal": lambda B, T: None, "documents": documents, "short documents": short_documents, "window": window}
+
+
+@pytest.mark.parametrize("first_keys", FIRST_KEYS.values(), ids=FIRST_KEYS)
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_values_and_gradients_are_those_of_the_reference_in_fp64(shape, dtype, mask):
+def test_values_and_gradients_are_those_of_the_reference_in_fp64(shape, dtype, first_keys):
     q, k, v, grad = inputs(shape, dtype)
-    seen = {"causal": None, "documents": documents(*shape[:2]), "window": window(shape[1])}[mask]
+    first_BT = first_keys(*shape[:2])
 
-    found = results(attention, q, k, v, grad, seen)
-    exact = results(reference, q.double(), k.double(), v.double(), grad.double(), seen)
+    found = results(attention, q, k, v, grad, first_BT)
+    exact = results(reference, q.double(), k.double(), v.double(), grad.double(), first_BT)
 
     for one, expected in zip(found, exact, strict=True):
         assert one.dtype == dtype
@@ -75,20 +81,32 @@ def test_torchs_fused_kernel_says_the_same():
     q, k, v, grad = inputs(SHAPES["grouped queries"], torch.float32)
 
     one = results(attention, q, k, v, grad, None)
-    other = results(lambda q, k, v, mask, scale: fused(q, k, v, mask, scale, causal=True), q, k, v, grad, None)
+    other = results(lambda q, k, v, _, scale: fused(q, k, v, None, scale, causal=True), q, k, v, grad, None)
 
     for found, expected in zip(one, other, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_later_keys_are_never_read():
-    q, k, v, _ = inputs((1, 40, 2, 2, 8, 8), torch.float32)
-    k[:, 30:], v[:, 30:] = float("nan"), float("nan")
+def test_what_a_query_may_not_look_at_reaches_neither_it_nor_its_gradient():
+    q, k, v, grad = inputs((1, 40, 2, 2, 8, 8), torch.float32)
+    first_BT = torch.where(torch.arange(40) >= 20, 20, 0)[None]
+    changed_k, changed_v = k.clone(), v.clone()
+    changed_k[:, :20] += 1.0
+    changed_v[:, :20] += 1.0
 
-    y = attention(q, k, v, None, 0.3)
+    y, grad_q, grad_k, grad_v = results(attention, q, k, v, grad, first_BT)
+    changed = results(attention, q, changed_k, changed_v, grad, first_BT)
 
-    # Blocks of 16: keys of the block that a query is in are multiplied and masked, and NaN survives no mask.
-    assert y[:, :16].isfinite().all()
+    for one, other in zip((y, grad_q, grad_k, grad_v), changed, strict=True):
+        assert torch.equal(one[:, 20:], other[:, 20:])
+        assert not torch.equal(one[:, :20], other[:, :20])
+
+
+def test_scores_far_apart_leave_numbers():
+    q, k, v, grad = inputs((1, 40, 2, 2, 8, 8), torch.float32)
+
+    for found in results(attention, 300 * q, 300 * k, v, grad, None):
+        assert found.isfinite().all()
 
 
 @pytest.mark.parametrize(("device", "implementation"), [("cpu", "blocked"), ("cuda", "torch"), ("npu", "torch")])
@@ -96,8 +114,21 @@ def test_what_runs_is_chosen_by_device_alone(device, implementation):
     assert select(device).implementation == implementation
 
 
-def test_torchs_own_checks_of_custom_operators_pass():
-    q, k, v, _ = inputs(SHAPES["grouped queries"], torch.float64)
-    q, k, v = (x.requires_grad_() for x in (q, k, v))
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_torchs_own_checks_of_custom_operators_pass(dtype):
+    q, k, v, grad = inputs(SHAPES["grouped queries"], dtype)
+    y, lse = torch.ops.everyflop.attention(q, k, v, None, 0.3)
+    leaves = [x.clone().requires_grad_() for x in (q, k, v)]
 
-    torch.library.opcheck(torch.ops.everyflop.blocked_attention.default, (q, k, v, None, 0.3))
+    torch.library.opcheck(torch.ops.everyflop.attention.default, (*leaves, None, 0.3))
+    backward = torch.ops.everyflop.attention_backward.default
+    torch.library.opcheck(backward, (grad, y, lse, q, k, v, None, 0.3), test_utils=("test_schema", "test_faketensor"))
+
+
+def test_compiled_it_changes_no_bit():
+    q, k, v, grad = inputs(SHAPES["grouped queries"], torch.bfloat16)
+    compiled = torch.compile(attention, fullgraph=True, backend="aot_eager")
+
+    one, other = (results(function, q, k, v, grad, documents(2, 37)) for function in (compiled, attention))
+
+    assert all(torch.equal(found, expected) for found, expected in zip(one, other, strict=True))

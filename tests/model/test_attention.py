@@ -11,8 +11,9 @@ from everyflop.model.attention import (
     GroupedQueryAttention,
     LatentAttention,
     attend,
-    attention_mask,
     build_attention,
+    first_keys,
+    mask_after_past,
 )
 from everyflop.model.cache import KVCache
 from everyflop.model.rope import rope_tables
@@ -42,8 +43,8 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def context(mask: Tensor | None = None, n_positions: int = 0, cache: KVCache | None = None) -> AttentionContext:
-    return AttentionContext(rope_tables(spec(), torch.arange(n_positions), torch.float64), mask, cache)
+def context(first_BT: Tensor | None = None, n_positions: int = 0, cache: KVCache | None = None) -> AttentionContext:
+    return AttentionContext(rope_tables(spec(), torch.arange(n_positions), torch.float64), first_BT, cache)
 
 
 @given(
@@ -52,7 +53,7 @@ def context(mask: Tensor | None = None, n_positions: int = 0, cache: KVCache | N
     window=st.none() | st.integers(1, 14),
 )
 def test_a_query_sees_itself_and_the_window_before_it(n_queries, n_past, window):
-    mask = attention_mask(n_queries, n_past, window=window, documents_BT=None, device=CPU)
+    mask = mask_after_past(n_queries, n_past, window=window, device=CPU)
 
     n_keys = n_past + n_queries
     literal = [
@@ -68,24 +69,32 @@ def test_a_query_sees_itself_and_the_window_before_it(n_queries, n_past, window)
 
 
 @given(
-    documents=st.lists(st.lists(st.integers(0, 2), min_size=6, max_size=6), min_size=1, max_size=3),
+    lengths=st.lists(st.lists(st.integers(1, 6), min_size=6, max_size=6), min_size=1, max_size=3),
     window=st.none() | st.integers(1, 7),
 )
-def test_a_query_sees_its_own_document_alone(documents, window):
-    mask = attention_mask(6, 0, window=window, documents_BT=torch.tensor(documents), device=CPU)
+def test_a_query_sees_its_own_document_alone(lengths, window):
+    ids = [[n for n, length in enumerate(row) for _ in range(length)][:6] for row in lengths]
 
-    assert mask.shape == (len(documents), 1, 6, 6)
-    for row, document in enumerate(documents):
+    first_BT = first_keys(6, window=window, documents_BT=torch.tensor(ids), device=CPU)
+
+    for row, document in enumerate(ids):
         for q in range(6):
-            for k in range(6):
-                seen = k <= q and (window is None or q - k < window) and document[q] == document[k]
-                assert mask[row, 0, q, k] == seen
+            seen = [k for k in range(q + 1) if (window is None or q - k < window) and document[q] == document[k]]
+            assert seen == list(range(first_BT[row, q], q + 1))
+
+
+@given(n=st.integers(1, 7), window=st.none() | st.integers(1, 8))
+def test_without_documents_all_rows_see_the_same_window(n, window):
+    first_BT = first_keys(n, window=window, documents_BT=None, device=CPU)
+
+    expected = [max(0, q - (window or n) + 1) for q in range(n)]
+    assert ([0] * n if first_BT is None else first_BT[0].tolist()) == expected
 
 
 @pytest.mark.parametrize(("n_queries", "n_past"), [(5, 0), (1, 4), (1, 0)])
 def test_plain_causal_attention_needs_no_mask(n_queries, n_past):
-    assert attention_mask(n_queries, n_past, window=None, documents_BT=None, device=CPU) is None
-    assert attention_mask(n_queries, n_past, window=n_queries + n_past, documents_BT=None, device=CPU) is None
+    assert mask_after_past(n_queries, n_past, window=None, device=CPU) is None
+    assert mask_after_past(n_queries, n_past, window=n_queries + n_past, device=CPU) is None
 
 
 @pytest.mark.parametrize("n_kv_heads", [1, 2, 4])
@@ -104,9 +113,9 @@ def test_query_head_j_reads_key_value_head_j_over_heads_a_group(n_kv_heads):
                 torch.testing.assert_close(y[row, t, j], expected)
 
 
-def test_a_mask_is_obeyed():
+def test_the_first_key_is_obeyed():
     q, k, v = normal(1, 3, 1, 4), normal(1, 3, 1, 4, seed=1), normal(1, 3, 1, 2, seed=2)
-    only_itself = torch.eye(3, dtype=torch.bool)[None, None]
+    only_itself = torch.arange(3)[None]
 
     assert torch.equal(attend(q, k, v, context(only_itself), 0, 1.0), v.flatten(2))
 
@@ -130,8 +139,8 @@ def test_changing_one_document_leaves_the_outputs_of_another_bit_identical(field
         for parameter in attention.parameters():
             parameter.copy_(normal(*parameter.shape))
     documents = torch.tensor([[0, 0, 0, 1, 1, 1, 2, 2]])
-    mask = attention_mask(8, 0, window=None, documents_BT=documents, device=CPU)
-    shared = AttentionContext(rope_tables(attention.spec, torch.arange(8), torch.float64), mask)
+    first_BT = first_keys(8, window=None, documents_BT=documents, device=CPU)
+    shared = AttentionContext(rope_tables(attention.spec, torch.arange(8), torch.float64), first_BT)
     x = normal(1, 8, 12)
     changed = x.clone()
     changed[:, 3:6] += 1.0

@@ -58,7 +58,7 @@ class Operation:
 
 def test_an_operation_belongs_to_the_outermost_caller_that_owns_any():
     step = Operation("ProfilerStep")
-    experts = Operation("everyflop::rows_times_matrices", step)
+    experts = Operation("everyflop::experts_backward", step)
 
     assert component(Operation("aten::mm", experts)) == "experts"
     assert component(Operation("aten::mm", step)) == "matmul"

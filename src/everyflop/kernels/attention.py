@@ -1,22 +1,30 @@
-"""Attention of a whole sequence to itself, block by block of queries.
+"""Attention of a whole sequence to itself; on the processor, its gradient block by block of queries.
 
-`reference` is the specification. torch's fused attention is taken wherever a device has a good one; on the processor
-blocks of batched matmuls are faster (`select`): scores of a block stay in its cache, and matmuls run on the units for
-bf16. Scores and softmax are in fp32, as in fused kernels; keys after a block's last query are skipped.
+`reference` is the specification. torch's fused kernels are taken wherever a device has good ones; on the processor the
+fused backward pass makes little of units for bf16, and batched matmuls of blocks are as fast or faster (`select`):
+scores of a block stay in its cache, and nothing is computed for keys that no query of a block may look at. Scores and
+softmax are in fp32, as in fused kernels. Softmax comes back from each query's log-sum-exp, and its gradient from the
+sum of output times gradient (FlashAttention, arXiv 2205.14135, algorithm 4).
 
-Shapes: B rows, T positions, N query heads, M key-value heads, r = N / M, D channels of queries and keys, V of values.
-Query head j reads key-value head j // r. A mask is (B or 1, 1, T, T), True where a query may look, and causal.
+Shapes: B rows, T positions, N query heads, M key-value heads, r = N / M, D channels of queries and keys, V of values;
+t queries of a block. Query head j reads key-value head j // r. The query at position t looks at keys first_BT[b, t] to
+t; first_BT is (B or 1, T), int64, and never falls along a row; None means 0 everywhere.
 """
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from everyflop.kernels.choice import Choice
-from everyflop.kernels.wide import at_least_fp32
+from everyflop.kernels.wide import at_least_fp32, exact_bmm
 
+LOG2_E = math.log2(math.e)
+"""Scores are in powers of 2: exp of some math libraries takes ten to fifty times as long where nothing is left."""
 BLOCK_QUERIES = 128
 BLOCK_SCORES = 2**20
 """At most so many scores at once, or those of one head: 4 MiB in fp32, which a core's caches hold."""
@@ -25,14 +33,15 @@ BLOCK_SCORES = 2**20
 def select(device_type: str) -> Choice:
     """Choose by device alone."""
     if device_type == "cpu":
-        return Choice("attention", "blocked", "batched matmuls of cached blocks outrun torch's fused kernel there")
+        return Choice("attention", "blocked", "torch's fused kernel forward, batched matmuls of cached blocks backward")
     return Choice("attention", "torch", "the device's fused kernel")
 
 
-def attention(q_BTND: Tensor, k_BTMD: Tensor, v_BTMV: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def attention(q_BTND: Tensor, k_BTMD: Tensor, v_BTMV: Tensor, first_BT: Tensor | None, scale: float) -> Tensor:
     """Return (B, T, N, V) in the values' type; differentiable in queries, keys and values."""
     if select(q_BTND.device.type).implementation == "blocked":
-        return _blocked(q_BTND, k_BTMD, v_BTMV, mask, scale)
+        return _forward(q_BTND, k_BTMD, v_BTMV, first_BT, scale)[0]
+    mask = None if first_BT is None else seen(first_BT)
     return fused(q_BTND, k_BTMD, v_BTMV, mask, scale, causal=mask is None)
 
 
@@ -45,116 +54,133 @@ def fused(q_BTND: Tensor, k_BTMD: Tensor, v_BTMV: Tensor, mask: Tensor | None, s
     return y.transpose(1, 2)
 
 
-def reference(q_BTND: Tensor, k_BTMD: Tensor, v_BTMV: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def reference(q_BTND: Tensor, k_BTMD: Tensor, v_BTMV: Tensor, first_BT: Tensor | None, scale: float) -> Tensor:
     """Return the same, all scores at once."""
     T, repeats = q_BTND.shape[1], q_BTND.shape[2] // k_BTMD.shape[2]
     k, v = (x.repeat_interleave(repeats, dim=2) for x in (k_BTMD, v_BTMV))
     scores = torch.einsum("btnd,bsnd->bnts", q_BTND, k) * scale
-    seen = torch.ones(T, T, dtype=torch.bool, device=scores.device).tril() if mask is None else mask
-    return torch.einsum("bnts,bsnv->btnv", scores.masked_fill(~seen, float("-inf")).softmax(-1), v)
+    mask = seen(torch.zeros(1, T, dtype=torch.int64, device=k.device) if first_BT is None else first_BT)
+    return torch.einsum("bnts,bsnv->btnv", scores.masked_fill(~mask, float("-inf")).softmax(-1), v)
 
 
-@torch.library.custom_op("everyflop::blocked_attention", mutates_args=())
-def _blocked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def seen(first_BT: Tensor) -> Tensor:
+    """Return (B or 1, 1, T, T), True where a query may look."""
+    key = torch.arange(first_BT.shape[1], device=first_BT.device)
+    return ((key <= key[:, None]) & (key >= first_BT[:, :, None]))[:, None]
+
+
+@torch.library.custom_op("everyflop::attention", mutates_args=())
+def _forward(q: Tensor, k: Tensor, v: Tensor, firsts: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+    """Return the outputs, and (B, N, T) the log-sum-exp of each query's scores, by torch's fused kernel."""
+    N, M, D, V = q.shape[2], k.shape[2], q.shape[3], v.shape[3]
+    if V != D:
+        v = F.pad(v, (0, D - V))
+    if M != N:
+        k, v = (x.unsqueeze(3).expand(-1, -1, -1, N // M, -1).flatten(2, 3) for x in (k, v))
+    mask = None
+    if firsts is not None and firsts.any():
+        mask = torch.zeros(1, dtype=q.dtype, device=q.device).masked_fill(~seen(firsts), float("-inf"))
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    y, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        q, k, v, is_causal=mask is None, attn_mask=mask, scale=scale
+    )
+    return y.transpose(1, 2)[..., :V].contiguous(), lse.contiguous()
+
+
+@_forward.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, firsts: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
     B, T, N, _ = q.shape
-    M, V = k.shape[2], v.shape[3]
-    y = torch.empty(B, T, N, V, dtype=v.dtype, device=v.device)
-    for b, heads in _parts(B, T, N, M):
-        qs, ks, vs = _queries(q[b], M, heads, scale), _keys(k[b], heads), v[b, :, heads].transpose(0, 1)
-        out = y[b].view(T, M, N // M, V)[:, heads].permute(1, 2, 0, 3)
-        for first, last in _blocks(T):
-            weights = _weights(qs[:, :, first:last], ks[:, :last], _of(mask, b), first).to(v.dtype)
-            out[:, :, first:last] = torch.bmm(weights, vs[:, :last]).unflatten(1, (N // M, last - first))
-    return y
+    return v.new_empty(B, T, N, v.shape[3]), at_least_fp32(q.new_empty(B, N, T))
 
 
-@_blocked.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    return v.new_empty(*q.shape[:3], v.shape[3])
-
-
-@torch.library.custom_op("everyflop::blocked_attention_backward", mutates_args=())
-def _blocked_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+@torch.library.custom_op("everyflop::attention_backward", mutates_args=())
+def _blocked(
+    grad: Tensor, y: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, firsts: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     B, T, N, D = q.shape
     M, V = k.shape[2], v.shape[3]
     r = N // M
-    grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-    for b, heads in _parts(B, T, N, M):
-        qs, ks = _queries(q[b], M, heads, scale), _keys(k[b], heads)
-        narrow_k, vs = k[b, :, heads].transpose(0, 1).contiguous(), _keys(v[b], heads)
-        grads = grad[b].view(T, M, r, V)[:, heads].permute(1, 2, 0, 3)
-        out = grad_q[b].view(T, M, r, D)[:, heads].permute(1, 2, 0, 3)
-        sum_k, sum_v = (torch.zeros(len(vs), T, width, dtype=qs.dtype, device=q.device) for width in (D, V))
-        for first, last in _blocks(T):
-            block = qs[:, :, first:last]
-            weights = _weights(block, ks[:, :last], _of(mask, b), first)
-            grad_y = grads[:, :, first:last].flatten(1, 2)
-            grad_weights = torch.bmm(at_least_fp32(grad_y), vs[:, :last].transpose(1, 2))  # fp32: what follows cancels
-            grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype).to(q.dtype)
-            grad_block = torch.bmm(grad_scores, narrow_k[:, :last]).mul_(scale)
-            out[:, :, first:last] = grad_block.unflatten(1, (r, last - first))
-            # The queries of `block` carry the scale already.
-            sum_k[:, :last] += torch.bmm(grad_scores.transpose(1, 2), block.flatten(1, 2).to(q.dtype))
-            sum_v[:, :last] += torch.bmm(weights.to(v.dtype).transpose(1, 2), grad_y)
-        grad_k[b, :, heads], grad_v[b, :, heads] = sum_k.transpose(0, 1), sum_v.transpose(0, 1)
+    narrow_q, narrow_grad, narrow_k = _by_head(q, M), _by_head(grad, M), _by_head(k, M)
+    wide_q, wide_grad = at_least_fp32(narrow_q), at_least_fp32(narrow_grad)
+    wide_k, wide_v = at_least_fp32(narrow_k), at_least_fp32(_by_head(v, M))
+    minus_lse = _by_head(lse.mT[..., None], M) * -LOG2_E
+    total = (wide_grad * _by_head(y, M)).sum(-1, keepdim=True)
+    grad_q = torch.empty_like(narrow_q)
+    grad_k, grad_v = (torch.zeros(B, M, T, width, dtype=wide_q.dtype, device=q.device) for width in (D, V))
+    for at, block in _parts(B, M, r, T, firsts, wide_q):
+        queries, keys = (*at, slice(block.first * r, block.last * r)), (*at, slice(block.low, block.last))
+        scores = exact_bmm(wide_q[queries], wide_k[keys].mT, of=q.dtype)
+        torch.add(minus_lse[queries], scores, alpha=scale * LOG2_E, out=scores)
+        scores.unflatten(1, (-1, r))[..., -block.hidden.shape[2] :] += block.hidden
+        weights = scores.exp2_()
+        grad_weights = exact_bmm(wide_grad[queries], wide_v[keys].mT, of=q.dtype)
+        grad_scores = grad_weights.sub_(total[queries]).mul_(weights).to(q.dtype)
+        grad_q[queries] = torch.bmm(grad_scores, narrow_k[keys])
+        grad_k[keys] += torch.bmm(grad_scores.mT, narrow_q[queries])
+        grad_v[keys] += torch.bmm(weights.to(v.dtype).mT, narrow_grad[queries])
+    grad_q = grad_q.mul_(scale).view(B, M, T, r, D).transpose(1, 2).reshape(q.shape)
+    grad_k, grad_v = (x.transpose(1, 2).to(k.dtype).contiguous() for x in (grad_k.mul_(scale), grad_v))
     return grad_q, grad_k, grad_v
 
 
-@_blocked_backward.register_fake
+@_blocked.register_fake
 def _(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+    grad: Tensor, y: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: Tensor, firsts: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
 def _keep_inputs(ctx, inputs, output) -> None:
-    q, k, v, mask, ctx.scale = inputs
-    ctx.save_for_backward(q, k, v, mask)
+    q, k, v, firsts, ctx.scale = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(*output, q, k, v, firsts)
 
 
-def _backward(ctx, grad: Tensor):
-    q, k, v, mask = ctx.saved_tensors
-    return *_blocked_backward(grad.contiguous(), q, k, v, mask, ctx.scale), None, None
+def _backward(ctx, grad: Tensor, _grad_lse: Tensor):
+    return *_blocked(grad, *ctx.saved_tensors, ctx.scale), None, None
 
 
-_blocked.register_autograd(_backward, setup_context=_keep_inputs)
+_forward.register_autograd(_backward, setup_context=_keep_inputs)
 
 
-def _parts(B: int, T: int, N: int, M: int) -> list[tuple[int, slice]]:
-    """Return rows and key-value heads whose scores of one block are looked at together."""
-    heads = max(1, min(M, BLOCK_SCORES // (N // M * min(BLOCK_QUERIES, T) * T)))
-    return [(b, slice(first, first + heads)) for b in range(B) for first in range(0, M, heads)]
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Queries from `first` to before `last`, which look at keys from `low` on."""
+
+    low: int
+    first: int
+    last: int
+    hidden: Tensor
+    """(t, 1, the last keys): added to scores; -inf where a query may not look."""
 
 
-def _blocks(T: int) -> Iterator[tuple[int, int]]:
+def _parts(
+    B: int, M: int, r: int, T: int, firsts: Tensor | None, like: Tensor
+) -> Iterator[tuple[tuple[int, slice], _Block]]:
+    """Yield the row and the key-value heads whose scores are looked at together, and the block."""
+    heads = max(1, min(M, BLOCK_SCORES // (r * min(BLOCK_QUERIES, T) * T)))
+    rows = [_blocks(starts, like) for starts in ([[0] * T] if firsts is None else firsts.tolist())]
+    for b, first in product(range(B), range(0, M, heads)):
+        for block in rows[b % len(rows)]:
+            yield (b, slice(first, first + heads)), block
+
+
+def _blocks(starts: list[int], like: Tensor) -> list[_Block]:
+    """Cut a row; keys begin at whole blocks, so that matmuls have few different sizes."""
+    blocks, T = [], len(starts)
+    later = torch.full((BLOCK_QUERIES, BLOCK_QUERIES), float("-inf"), dtype=like.dtype, device=like.device).triu(1)
     for first in range(0, T, BLOCK_QUERIES):
-        yield first, min(first + BLOCK_QUERIES, T)
+        last = min(first + BLOCK_QUERIES, T)
+        low = starts[first] // BLOCK_QUERIES * BLOCK_QUERIES
+        hidden = later[: last - first, : last - first]
+        if starts[last - 1] > low:  # a document begins on the way
+            key = torch.arange(low, last, device=like.device)
+            early = key < torch.tensor(starts[first:last], device=like.device)[:, None]
+            hidden = F.pad(hidden, (first - low, 0)).masked_fill_(early, float("-inf"))
+        blocks.append(_Block(low, first, last, hidden[:, None]))
+    return blocks
 
 
-def _queries(q_TND: Tensor, M: int, heads: slice, scale: float) -> Tensor:
-    """Return (heads, r, T, D), scaled, in fp32 at least."""
-    return (at_least_fp32(q_TND) * scale).unflatten(1, (M, -1))[:, heads].permute(1, 2, 0, 3)
-
-
-def _keys(k_TMD: Tensor, heads: slice) -> Tensor:
-    """Return (heads, T, D) in fp32 at least."""
-    return at_least_fp32(k_TMD[:, heads]).transpose(0, 1).contiguous()
-
-
-def _of(mask: Tensor | None, b: int) -> Tensor | None:
-    return None if mask is None else mask[min(b, len(mask) - 1), 0]
-
-
-def _weights(q_MrtD: Tensor, k_MsD: Tensor, mask_TT: Tensor | None, first: int) -> Tensor:
-    """Return (heads, r t, s): softmax of the scores of queries from `first` on against keys up to the last of them."""
-    _, r, t, _ = q_MrtD.shape
-    scores = torch.bmm(q_MrtD.flatten(1, 2), k_MsD.transpose(1, 2))
-    by_head = scores.unflatten(1, (r, t))
-    if mask_TT is None:
-        later = torch.full((t, t), float("-inf"), dtype=scores.dtype, device=scores.device).triu(1)
-        by_head[..., first:] += later
-    else:
-        by_head.masked_fill_(~mask_TT[first : first + t, : first + t], float("-inf"))
-    return scores.softmax(-1)
+def _by_head(x_BTND: Tensor, M: int) -> Tensor:
+    """Return (B, M, T r, D): the r heads of a key-value head side by side at each position."""
+    return x_BTND.unflatten(2, (M, -1)).transpose(1, 2).flatten(2, 3).contiguous()

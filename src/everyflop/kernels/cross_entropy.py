@@ -1,8 +1,8 @@
 """The loss of a head's logits, chunk by chunk of tokens, so that all logits never exist at once.
 
-Logits, their log-sum-exp and the gradient of a chunk are computed together while they lie in the cache, in the forward
-pass; the backward pass only scales what is there (the formulation of Liger, arXiv 2410.10989). `reference` is the
-specification: all logits, then torch's cross entropy.
+Logits, their log-sum-exp and the gradient of a chunk are computed together in the forward pass, in the same memory; the
+backward pass only scales what is there (the formulation of Liger, arXiv 2410.10989). `reference` is the specification:
+all logits, then torch's cross entropy.
 
 Shapes: T tokens, H hidden, V vocabulary.
 """
@@ -56,22 +56,27 @@ def _chunked(
     grad_hidden = torch.empty_like(hidden) if wants_hidden else hidden.new_empty(0)
     grad_weight = torch.zeros_like(weight, dtype=loss.dtype) if wants_weight else weight.new_empty(0)
     step = max(LEAST_TOKENS, CHUNK_LOGITS // V)
+    # New memory for each chunk would cost more than what is computed in it.
+    narrow_tV = hidden.new_empty(min(step, T), V)
+    wide_tV = narrow_tV if loss.dtype == hidden.dtype else torch.empty_like(narrow_tV, dtype=loss.dtype)
     for first in range(0, T, step):
         part, targets_t = hidden[first : first + step], targets[first : first + step]
-        logits = at_least_fp32(part @ matrix.T)
-        counts = targets_t != IGNORED
-        target_t1 = targets_t.clamp(min=0)[:, None]
-        lse_t1 = logits.logsumexp(1, keepdim=True)
-        loss += ((lse_t1 - logits.gather(1, target_t1))[:, 0] * counts).sum()
+        narrow, wide = narrow_tV[: len(part)], wide_tV[: len(part)]
+        logits = wide.copy_(torch.mm(part, matrix.T, out=narrow))
+        counts_t1, target_t1 = (targets_t != IGNORED)[:, None], targets_t.clamp(min=0)[:, None]
+        shares = logits.sub_(logits.amax(1, keepdim=True))
+        of_target_t1 = shares.gather(1, target_t1)
+        sum_t1 = shares.exp_().sum(1, keepdim=True)
+        loss += ((sum_t1.log() - of_target_t1) * counts_t1).sum()
         if not (wants_hidden or wants_weight):
             continue
-        grad = logits.sub_(lse_t1).exp_()
-        grad.scatter_add_(1, target_t1, grad.new_full((1, 1), -1.0).expand_as(target_t1))
-        grad = grad.mul_(counts[:, None]).to(hidden.dtype)
+        # A logit's gradient is share / sum, less 1 at the target; the narrow sides of the matmuls are divided instead.
+        shares.scatter_add_(1, target_t1, -sum_t1)
+        grad, divide_t1 = narrow.copy_(shares), counts_t1 / sum_t1
         if wants_hidden:
-            grad_hidden[first : first + step] = grad @ matrix
+            grad_hidden[first : first + step] = (grad @ matrix) * divide_t1
         if wants_weight:
-            grad_weight += grad.T @ part
+            grad_weight += grad.T @ (part * divide_t1).to(part.dtype)
     return loss, grad_hidden, grad_weight.to(weight.dtype)
 
 

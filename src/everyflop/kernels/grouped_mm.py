@@ -1,10 +1,10 @@
-"""Multiply each expert's rows by that expert's matrix.
+"""Multiply each expert's rows by that expert's matrix, and each expert's rows by its other rows.
 
-Rows arrive sorted by expert. `reference` is the specification: a plain loop. `grouped_mm` gives the same result through
-one call of torch's grouped matmul where that exists for the type and shape (`select`). It is a custom operator with its
-own backward, because the built-in one fails under torch.compile in fp32 and refuses expanded gradients (torch 2.13).
+Rows arrive sorted by expert. The references are the specification: a plain loop. The others give the same through one
+call of torch's grouped matmul where that exists for the type and shape (`select`). They have no gradients of their own:
+`kernels/experts.py` calls the second for those of the first.
 
-Shapes: S rows, E experts, I input channels, O output channels. `ends_E` (int32) is the row after each expert's last;
+Shapes: R rows, E experts, I input channels, O output channels. `ends_E` (int32) is the row after each expert's last;
 rows after the last end are nobody's, and what is returned for them has no meaning.
 """
 
@@ -27,65 +27,30 @@ def select(dtype: torch.dtype, *widths: int) -> Choice:
     return Choice("grouped_mm", "torch", "one call for all experts")
 
 
-def reference(x_SI: Tensor, w_EOI: Tensor, ends_E: Tensor) -> Tensor:
-    """Return (S, O): row s times the transposed matrix of its expert, one expert after the other."""
+def matrices_times_rows(w_EOI: Tensor, x_RI: Tensor, ends_E: Tensor) -> Tensor:
+    """Return (R, O): the matrix of each row's expert times the row."""
+    if select(x_RI.dtype, *w_EOI.shape[1:]).implementation == "torch":
+        return _torch_grouped_mm(x_RI, w_EOI.mT, offs=ends_E)
+    return reference_matrices_times_rows(w_EOI, x_RI, ends_E)
+
+
+def rows_times_rows(left_RO: Tensor, right_RI: Tensor, ends_E: Tensor) -> Tensor:
+    """Return (E, O, I): left-transposed times right, summed over each expert's rows; zero for an expert without any."""
+    if select(left_RO.dtype, left_RO.shape[1], right_RI.shape[1]).implementation == "torch":
+        return _torch_grouped_mm(left_RO.t(), right_RI, offs=ends_E)
+    return reference_rows_times_rows(left_RO, right_RI, ends_E)
+
+
+def reference_matrices_times_rows(w_EOI: Tensor, x_RI: Tensor, ends_E: Tensor) -> Tensor:
+    """Return the same, one expert after the other."""
+    y_RO, starts = x_RI.new_zeros(len(x_RI), w_EOI.shape[1]), [0, *ends_E.tolist()]
+    for e, matrix in enumerate(w_EOI):
+        y_RO[starts[e] : starts[e + 1]] = x_RI[starts[e] : starts[e + 1]] @ matrix.T
+    return y_RO
+
+
+def reference_rows_times_rows(left_RO: Tensor, right_RI: Tensor, ends_E: Tensor) -> Tensor:
+    """Return the same, one expert after the other."""
     starts = [0, *ends_E.tolist()]
-    parts = [x_SI[starts[e] : starts[e + 1]] @ w_EOI[e].T for e in range(len(w_EOI))]
-    return torch.cat(parts)
-
-
-def grouped_mm(x_SI: Tensor, w_EOI: Tensor, ends_E: Tensor) -> Tensor:
-    """Return (S, O) in x's type, differentiable in x and w, which must have the same type.
-
-    Gradients equal those of `reference`; an expert without rows gets a zero gradient.
-    """
-    # Torch's grouped matmul refuses the strides of some views, such as expanded rows.
-    return _rows_times_matrices(x_SI.contiguous(), w_EOI, ends_E, True)
-
-
-@torch.library.custom_op("everyflop::rows_times_matrices", mutates_args=())
-def _rows_times_matrices(x: Tensor, w: Tensor, ends: Tensor, transpose: bool) -> Tensor:
-    matrices = w.transpose(1, 2) if transpose else w
-    if select(x.dtype, *w.shape[1:]).implementation == "torch":
-        return _torch_grouped_mm(x, matrices, offs=ends)
-    y, starts = x.new_zeros(len(x), matrices.shape[2]), [0, *ends.tolist()]
-    for e, matrix in enumerate(matrices):
-        y[starts[e] : starts[e + 1]] = x[starts[e] : starts[e + 1]] @ matrix
-    return y
-
-
-@_rows_times_matrices.register_fake
-def _(x: Tensor, w: Tensor, ends: Tensor, transpose: bool) -> Tensor:
-    return x.new_empty(x.shape[0], w.shape[1] if transpose else w.shape[2])
-
-
-@torch.library.custom_op("everyflop::rows_times_rows", mutates_args=())
-def _rows_times_rows(left: Tensor, right: Tensor, ends: Tensor) -> Tensor:
-    """Return (E, L, R): left-transposed times right, summed over each expert's rows."""
-    if select(left.dtype, left.shape[1], right.shape[1]).implementation == "torch":
-        return _torch_grouped_mm(left.t(), right, offs=ends)
-    starts = [0, *ends.tolist()]
-    return torch.stack([left[starts[e] : starts[e + 1]].T @ right[starts[e] : starts[e + 1]] for e in range(len(ends))])
-
-
-@_rows_times_rows.register_fake
-def _(left: Tensor, right: Tensor, ends: Tensor) -> Tensor:
-    return left.new_empty(ends.shape[0], left.shape[1], right.shape[1])
-
-
-def _keep_inputs(ctx, inputs, output) -> None:
-    x, w, ends, ctx.transpose = inputs
-    ctx.save_for_backward(x, w, ends)
-
-
-def _backward(ctx, grad: Tensor):
-    x, w, ends = ctx.saved_tensors
-    grad = grad.contiguous()
-    grad_x = _rows_times_matrices(grad, w, ends, not ctx.transpose) if ctx.needs_input_grad[0] else None
-    grad_w = None
-    if ctx.needs_input_grad[1]:
-        grad_w = _rows_times_rows(grad, x, ends) if ctx.transpose else _rows_times_rows(x, grad, ends)
-    return grad_x, grad_w, None, None
-
-
-_rows_times_matrices.register_autograd(_backward, setup_context=_keep_inputs)
+    rows = [slice(starts[e], starts[e + 1]) for e in range(len(ends_E))]
+    return torch.stack([left_RO[of].T @ right_RI[of] for of in rows])

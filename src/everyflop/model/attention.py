@@ -22,28 +22,38 @@ class AttentionContext:
     """What all layers of one forward pass share."""
 
     rope: RopeTables
-    mask: Tensor | None
-    """(B or 1, 1, T, past + T), True where a query may look; None means plain causal without a past."""
+    first_BT: Tensor | None = None
+    """The first key that each query may look at; None means key 0. Without a cache."""
     cache: KVCache | None = None
+    mask: Tensor | None = None
+    """With a cache: (1, 1, T, past + T), True where a query may look; None means plain causal or a single query."""
 
 
-def attention_mask(
-    n_queries: int, n_past: int, *, window: int | None, documents_BT: Tensor | None, device: torch.device
-) -> Tensor | None:
-    """Return the mask for AttentionContext; None where plain causal attention says the same.
+def first_keys(n: int, *, window: int | None, documents_BT: Tensor | None, device: torch.device) -> Tensor | None:
+    """Return (B or 1, T), the first key that each of T = n queries may look at; None where that is always key 0.
 
-    documents_BT holds an id for each position, equal inside a document; it cannot be combined with a past.
+    documents_BT holds an id for each position; positions of one document lie side by side.
     """
+    if documents_BT is None and (window is None or window >= n):
+        return None
+    position = torch.arange(n, device=device)
+    first_BT = (position - (window or n) + 1).clamp(min=0)[None]
+    if documents_BT is None:
+        return first_BT
+    begins_BT = torch.ones_like(documents_BT, dtype=torch.bool)
+    begins_BT[:, 1:] = documents_BT[:, 1:] != documents_BT[:, :-1]
+    return torch.maximum((begins_BT * position).cummax(1).values, first_BT)
+
+
+def mask_after_past(n_queries: int, n_past: int, *, window: int | None, device: torch.device) -> Tensor | None:
+    """Return (1, 1, T, past + T), True where a query may look; None where plain causal attention says the same."""
     n_keys = n_past + n_queries
     window = n_keys if window is None else window
-    if documents_BT is None and window >= n_keys and (n_past == 0 or n_queries == 1):
+    if window >= n_keys and (n_past == 0 or n_queries == 1):
         return None
     query = torch.arange(n_past, n_keys, device=device)[:, None]
     key = torch.arange(n_keys, device=device)
-    mask = (key <= query) & (key > query - window)
-    if documents_BT is None:
-        return mask[None, None]
-    return (mask & (documents_BT[:, :, None] == documents_BT[:, None, :]))[:, None]
+    return ((key <= query) & (key > query - window))[None, None]
 
 
 def attend(
@@ -51,7 +61,7 @@ def attend(
 ) -> Tensor:
     """Return (B, T, N * D of values). Query head j reads key-value head j // (N / M)."""
     if context.cache is None:
-        return attention(q_BTND, k_BTMD, v_BTMD, context.mask, scale).flatten(2)
+        return attention(q_BTND, k_BTMD, v_BTMD, context.first_BT, scale).flatten(2)
     k, v = context.cache.extend(layer, k_BTMD.transpose(1, 2), v_BTMD.transpose(1, 2))
     causal = context.mask is None and q_BTND.shape[1] == k.shape[2]
     return fused(q_BTND, k.transpose(1, 2), v.transpose(1, 2), context.mask, scale, causal=causal).flatten(2)

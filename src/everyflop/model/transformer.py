@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from everyflop.backend.compiler import compiled
 from everyflop.kernels.cross_entropy import IGNORED, linear_cross_entropy
 from everyflop.kernels.wide import at_least_fp32
-from everyflop.model.attention import AttentionContext, attention_mask, build_attention
+from everyflop.model.attention import AttentionContext, build_attention, first_keys, mask_after_past
 from everyflop.model.cache import KVCache
 from everyflop.model.layers import Linear, RMSNorm, SwiGLU
 from everyflop.model.moe.balance import RouterStats
@@ -189,10 +189,13 @@ class CausalLM(nn.Module):
         positions = torch.arange(n_past, n_past + n_new, device=ids_BT.device)
         table_dtype = torch.float64 if self.embed.weight.dtype == torch.float64 else torch.float32
         rope = rope_tables(self.spec, positions, table_dtype)
-        mask = attention_mask(
-            n_new, n_past, window=self.spec.sliding_window, documents_BT=documents_BT, device=ids_BT.device
-        )
-        context = AttentionContext(rope, mask, cache)
+        window, device = self.spec.sliding_window, ids_BT.device
+        if cache is None:
+            first_BT = first_keys(n_new, window=window, documents_BT=documents_BT, device=device)
+            context = AttentionContext(rope, first_BT)
+        else:
+            mask = mask_after_past(n_new, n_past, window=window, device=device)
+            context = AttentionContext(rope, cache=cache, mask=mask)
         x_BTH, stats = self._embed(ids_BT), []
         run = self._runner(noise, cache)
         for block in self.layers:

@@ -18,10 +18,10 @@ from everyflop.train.settings import Settled
 from everyflop.train.timed_step import TimedStep
 
 OWNERS = {
-    "everyflop::blocked_attention": "attention",
+    "everyflop::attention": "attention",
     "aten::scaled_dot_product_attention": "attention",
     "aten::_scaled_dot_product": "attention",
-    "everyflop::rows_times": "experts",
+    "everyflop::experts": "experts",
     "everyflop::linear_cross_entropy": "head and loss",
     "Optimizer.step": "optimizer",
     "aten::_fused_adamw_": "optimizer",

@@ -1,6 +1,7 @@
 import torch
 import torch.nn.functional as F
 
+from everyflop.model.moe.dispatch import LocalDispatch
 from everyflop.model.moe.experts import Experts
 
 N_EXPERTS, HIDDEN, WIDTH = 4, 6, 5
@@ -15,35 +16,13 @@ def experts(dtype: torch.dtype = torch.float64) -> Experts:
     return built
 
 
-def rows(n_rows: int) -> torch.Tensor:
-    return torch.randn(n_rows, HIDDEN, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+def test_each_row_goes_through_its_own_experts_swiglu_and_is_weighed():
+    model, owners = experts(), [0, 0, 0, 2, 3, 3, 3]
+    x_TH = torch.randn(7, HIDDEN, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    weights_TK = torch.arange(1.0, 8.0, dtype=torch.float64)[:, None]
 
+    y_RH = model(LocalDispatch().dispatch(x_TH, torch.tensor(owners)[:, None], weights_TK, N_EXPERTS))
 
-def test_each_row_goes_through_its_own_experts_swiglu():
-    model, x_SH = experts(), rows(7)
-    owners = [0, 0, 0, 2, 3, 3, 3]
-
-    y_SH = model(x_SH, torch.tensor([3, 3, 4, 7], dtype=torch.int32))
-
-    for x, y, e in zip(x_SH, y_SH, owners, strict=True):
+    for x, y, e, weight in zip(x_TH, y_RH, owners, weights_TK, strict=True):
         gate, up = model.gate_up[e][:WIDTH] @ x, model.gate_up[e][WIDTH:] @ x
-        torch.testing.assert_close(y, model.down[e] @ (F.silu(gate) * up))
-
-
-def test_an_expert_without_rows_gets_gradients_of_zero():
-    model = experts()
-
-    model(rows(7), torch.tensor([3, 3, 4, 7], dtype=torch.int32)).sum().backward()
-
-    for gradient in (model.gate_up.grad, model.down.grad):
-        assert [bool(one.any()) for one in gradient] == [True, False, True, True]
-
-
-def test_fp32_matrices_work_on_bf16_rows_and_get_fp32_gradients():
-    model = experts(torch.float32)
-
-    y_SH = model(rows(7).bfloat16(), torch.tensor([3, 3, 4, 7], dtype=torch.int32))
-    y_SH.sum().backward()
-
-    assert y_SH.dtype == torch.bfloat16
-    assert {model.gate_up.grad.dtype, model.down.grad.dtype} == {torch.float32}
+        torch.testing.assert_close(y, weight * (model.down[e] @ (F.silu(gate) * up)))

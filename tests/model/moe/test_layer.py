@@ -115,9 +115,9 @@ def test_where_experts_live_is_decided_outside_the_layer():
     sent_ids = []
 
     class Recording(type(model.dispatch)):
-        def dispatch(self, x_TD, ids_TK, n_experts):
+        def dispatch(self, x_TD, ids_TK, weights_TK, n_experts):
             sent_ids.append(ids_TK)
-            return super().dispatch(x_TD, ids_TK, n_experts)
+            return super().dispatch(x_TD, ids_TK, weights_TK, n_experts)
 
     other = MoE(model.router.spec, 0, Recording()).double()
     other.load_state_dict(model.state_dict())

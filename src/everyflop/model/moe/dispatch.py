@@ -11,43 +11,45 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from everyflop.kernels.permute import to_rows, to_tokens
+from everyflop.kernels.permute import to_tokens
 
-BLOCK_ROWS = 16
-"""Each expert's rows fill up to a multiple of this. Matmul libraries make a kernel for each number of rows, and 32
-experts have 32 new numbers in every step: with whole blocks, grouped matmuls were 1.5 times as fast (bench/kernels.py).
-Accelerators' grouped kernels work in such blocks anyway."""
+LEAST_BLOCK, LARGEST_BLOCK, BLOCKS = 16, 128, 8
+"""Each expert's rows fill up to a multiple of a block: a power of two between these sizes, so small that an expert has
+this many blocks on average. Matmul libraries make a kernel for each number of rows, and 32 experts have 32 new numbers
+in every step: that takes time, and memory which stays (bench/kernels.py). Accelerators' grouped kernels work in such
+blocks anyway."""
 
 
 class Dispatched(NamedTuple):
-    """Rows at their experts, and the way back. Rows that hold no copy have any content; nothing reads them."""
+    """Which token each row at the experts is, and the way back. Rows that hold no copy have any token, and weight 0."""
 
-    rows_RD: Tensor
-    ends_E: Tensor
-    """The row after each expert's last (int32). Rows after the last end belong to nobody."""
+    x_TD: Tensor
+    """The tokens that are here."""
+    weight_R: Tensor
     token_R: Tensor
-    """The token of each row."""
     place_TK: Tensor
     """The row that holds each copy."""
+    ends_E: Tensor
+    """The row after each expert's last (int32). Rows after the last end belong to nobody."""
 
 
 class Dispatch(Protocol):
     """What the model needs to reach experts."""
 
-    def dispatch(self, x_TD: Tensor, ids_TK: Tensor, n_experts: int) -> Dispatched:
-        """Gather each token once for each expert it chose, sorted by expert."""
+    def dispatch(self, x_TD: Tensor, ids_TK: Tensor, weights_TK: Tensor, n_experts: int) -> Dispatched:
+        """Give each token a row for each expert it chose, sorted by expert."""
         ...
 
-    def combine(self, y_RD: Tensor, sent: Dispatched, weights_TK: Tensor) -> Tensor:
-        """Return (T, D): each token's rows, weighted and summed."""
+    def combine(self, y_RD: Tensor, sent: Dispatched) -> Tensor:
+        """Return (T, D): each token's weighted rows, summed."""
         ...
 
 
 class LocalDispatch:
     """All experts are here."""
 
-    def dispatch(self, x_TD: Tensor, ids_TK: Tensor, n_experts: int) -> Dispatched:
-        """Gather each token once for each expert it chose, sorted by expert, ties in token order."""
+    def dispatch(self, x_TD: Tensor, ids_TK: Tensor, weights_TK: Tensor, n_experts: int) -> Dispatched:
+        """Give each token a row for each expert it chose, sorted by expert, ties in token order."""
         S, K = ids_TK.numel(), ids_TK.shape[1]
         block = block_rows(S, n_experts)
         R = S if block == 1 else -(-(S + n_experts * (block - 1)) // block) * block  # enough whatever is chosen
@@ -61,14 +63,17 @@ class LocalDispatch:
         row_S = torch.arange(S, device=ids_TK.device) + moved_E.index_select(0, sorted_ids_S)
         place_S = torch.empty_like(order_S).scatter_(0, order_S, row_S)
         token_R = torch.zeros(R, dtype=torch.int64, device=ids_TK.device).scatter_(0, row_S, order_S // K)
-        place_TK = place_S.view(ids_TK.shape)
-        return Dispatched(to_rows(x_TD, token_R, place_TK), ends_E.to(torch.int32), token_R, place_TK)
+        weight_R = weights_TK.new_zeros(R).scatter(0, place_S, weights_TK.flatten())
+        return Dispatched(x_TD, weight_R, token_R, place_S.view(ids_TK.shape), ends_E.to(torch.int32))
 
-    def combine(self, y_RD: Tensor, sent: Dispatched, weights_TK: Tensor) -> Tensor:
+    def combine(self, y_RD: Tensor, sent: Dispatched) -> Tensor:
         """Return (T, D) in y's type."""
-        return to_tokens(y_RD, weights_TK.to(y_RD.dtype), sent.token_R, sent.place_TK)
+        return to_tokens(y_RD, sent.token_R, sent.place_TK)
 
 
 def block_rows(copies: int, n_experts: int) -> int:
     """Return what an expert's rows fill up to a multiple of; by shape alone. 1 where that would be mostly filling."""
-    return BLOCK_ROWS if copies >= BLOCK_ROWS * n_experts else 1
+    mean = copies // n_experts
+    if mean < LEAST_BLOCK:
+        return 1
+    return min(LARGEST_BLOCK, max(LEAST_BLOCK, 2 ** (mean.bit_length() - BLOCKS.bit_length())))

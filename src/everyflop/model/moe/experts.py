@@ -1,4 +1,4 @@
-"""The experts' matrices, stacked, and one pass of sorted rows through them.
+"""The experts' matrices, stacked, and one pass of dispatched tokens through them.
 
 Shapes: R rows sorted by expert, E experts, H hidden, M expert width.
 """
@@ -6,8 +6,8 @@ Shapes: R rows sorted by expert, E experts, H hidden, M expert width.
 import torch
 from torch import Tensor, nn
 
-from everyflop.kernels.grouped_mm import grouped_mm
-from everyflop.model.layers import swiglu
+from everyflop.kernels.experts import experts
+from everyflop.model.moe.dispatch import Dispatched
 
 
 class Experts(nn.Module):
@@ -18,7 +18,6 @@ class Experts(nn.Module):
         self.gate_up = nn.Parameter(torch.empty(n_experts, 2 * width, hidden))
         self.down = nn.Parameter(torch.empty(n_experts, hidden, width))
 
-    def forward(self, rows_RH: Tensor, ends_E: Tensor) -> Tensor:
-        """Map (R, H) to (R, H), each row by its own expert; what comes of rows after the last end has no meaning."""
-        hidden_RM = swiglu(grouped_mm(rows_RH, self.gate_up.to(rows_RH.dtype), ends_E))
-        return grouped_mm(hidden_RM, self.down.to(rows_RH.dtype), ends_E)
+    def forward(self, sent: Dispatched) -> Tensor:
+        """Return (R, H): each row's token through its expert, weighted; what comes of empty rows has no meaning."""
+        return experts(sent.x_TD, sent.weight_R, sent.token_R, sent.place_TK, sent.ends_E, self.gate_up, self.down)

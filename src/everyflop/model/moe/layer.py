@@ -28,8 +28,8 @@ class MoE(nn.Module):
         """Map (B, T, H) to the same shape, with the router's statistics."""
         x_TH = x_BTH.flatten(0, 1)
         routing = self.router(x_TH, noise)
-        sent = self.dispatch.dispatch(x_TH, routing.ids_TK, self.router.spec.n_experts)
-        y_TH = self.dispatch.combine(self.experts(sent.rows_RD, sent.ends_E), sent, routing.weights_TK)
+        sent = self.dispatch.dispatch(x_TH, routing.ids_TK, routing.weights_TK, self.router.spec.n_experts)
+        y_TH = self.dispatch.combine(self.experts(sent), sent)
         if self.shared is not None:
             y_TH = y_TH + self.shared(x_TH)
         return y_TH.view_as(x_BTH), router_stats(routing, len(x_BTH))
