@@ -16,11 +16,11 @@ from collections.abc import Callable
 
 import torch
 
+from everyflop.accounting.expert_rows import block_rows
 from everyflop.backend.device import detect
 from everyflop.kernels import cross_entropy
 from everyflop.kernels.attention import attention, fused
 from everyflop.kernels.grouped_mm import matrices_times_rows, rows_times_rows
-from everyflop.model.moe.dispatch import block_rows
 
 TURNS = 7
 HEADS = {

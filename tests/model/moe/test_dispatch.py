@@ -1,9 +1,9 @@
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everyflop.model.moe.dispatch import Dispatched, LocalDispatch, block_rows
+from everyflop.accounting.expert_rows import block_rows
+from everyflop.model.moe.dispatch import Dispatched, LocalDispatch
 
 N_EXPERTS = 5
 
@@ -116,11 +116,3 @@ def test_the_rows_are_as_many_whatever_is_chosen():
     one = torch.zeros_like(even)
 
     assert len({len(send(numbered(len(ids)), ids).token_R) for ids in (even, one)}) == 1
-
-
-@pytest.mark.parametrize(
-    ("rows_of_an_expert", "block"),
-    [(1, 1), (15, 1), (16, 16), (255, 16), (256, 32), (512, 64), (1024, 128), (9999, 128)],
-)
-def test_blocks_grow_with_the_rows_of_an_expert(rows_of_an_expert, block):
-    assert block_rows(7 * rows_of_an_expert, 7) == block

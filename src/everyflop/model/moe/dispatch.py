@@ -11,13 +11,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from everyflop.accounting.expert_rows import block_rows, expert_rows
 from everyflop.kernels.permute import to_tokens
-
-LEAST_BLOCK, LARGEST_BLOCK, BLOCKS = 16, 128, 8
-"""Each expert's rows fill up to a multiple of a block: a power of two between these sizes, so small that an expert has
-this many blocks on average. Matmul libraries make a kernel for each number of rows, and 32 experts have 32 new numbers
-in every step: that takes time, and memory which stays (bench/kernels.py). Accelerators' grouped kernels work in such
-blocks anyway."""
 
 
 class Dispatched(NamedTuple):
@@ -51,8 +46,7 @@ class LocalDispatch:
     def dispatch(self, x_TD: Tensor, ids_TK: Tensor, weights_TK: Tensor, n_experts: int) -> Dispatched:
         """Give each token a row for each expert it chose, sorted by expert, ties in token order."""
         S, K = ids_TK.numel(), ids_TK.shape[1]
-        block = block_rows(S, n_experts)
-        R = S if block == 1 else -(-(S + n_experts * (block - 1)) // block) * block  # enough whatever is chosen
+        block, R = block_rows(S, n_experts), expert_rows(S, n_experts)
         sorted_ids_S, order_S = ids_TK.flatten().sort(stable=True)
         full_E = torch.searchsorted(sorted_ids_S, torch.arange(n_experts, device=ids_TK.device), right=True)
         counts_E = full_E.diff(prepend=full_E.new_zeros(1))
@@ -69,11 +63,3 @@ class LocalDispatch:
     def combine(self, y_RD: Tensor, sent: Dispatched) -> Tensor:
         """Return (T, D) in y's type."""
         return to_tokens(y_RD, sent.token_R, sent.place_TK)
-
-
-def block_rows(copies: int, n_experts: int) -> int:
-    """Return what an expert's rows fill up to a multiple of; by shape alone. 1 where that would be mostly filling."""
-    mean = copies // n_experts
-    if mean < LEAST_BLOCK:
-        return 1
-    return min(LARGEST_BLOCK, max(LEAST_BLOCK, 2 ** (mean.bit_length() - BLOCKS.bit_length())))
