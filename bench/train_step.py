@@ -1,6 +1,6 @@
 """Time the training step beside transformers' on the same model and batch: forward, backward, clipping, AdamW.
 
-    python bench/train_step.py [SIZE ...] [--repeats 5] [--steps 8] [--only VARIANT]
+    python bench/train_step.py [SIZE ...] [--repeats 5] [--steps 8] [--only VARIANT] [--no-losses]
 
 SIZE is 24m, 100m or ling-mini (the default is 24m). Every measurement is a process of its own, so that memory is its
 own too. First each of transformers' variants runs once (how experts are computed, type, torch.compile); then its
@@ -114,7 +114,15 @@ def run_ours(folder: Path, precision: str, steps: int, lr: float = LR) -> dict[s
         return json.loads(out.read_text())
 
 
-def race(size: str, folder: Path, repeats: int, steps: int, variants: list[tuple[str, str, str]]) -> dict[str, Any]:
+def race(
+    size: str,
+    folder: Path,
+    repeats: int,
+    steps: int,
+    variants: list[tuple[str, str, str]],
+    *,
+    with_losses: bool,
+) -> dict[str, Any]:
     """Return the figures of a size: every variant once, then the fastest against ours in turns."""
     screened = {variant: run_theirs(folder, variant, steps)["tokens_per_s"] for variant in variants}
     best = max(screened, key=lambda variant: screened[variant])
@@ -136,7 +144,7 @@ def race(size: str, folder: Path, repeats: int, steps: int, variants: list[tuple
             "ours": [round(ours["peak_rss_gib"], 2) for ours, _ in pairs],
             "theirs": [round(other["peak_rss_gib"], 2) for _, other in pairs],
         },
-        "fp32_losses": compare_losses(folder),
+        **({"fp32_losses": compare_losses(folder)} if with_losses else {}),
     }
 
 
@@ -162,6 +170,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--only", help='compare with one of their variants, such as "grouped_mm autocast compile"')
+    parser.add_argument("--no-losses", action="store_true", help="leave the comparison in fp32 out")
     parser.add_argument("--lr", type=float, default=LR, help=argparse.SUPPRESS)
     parser.add_argument("--theirs", nargs=4, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -173,7 +182,12 @@ def main() -> int:
     for size in asked.sizes:
         with tempfile.TemporaryDirectory() as folder:
             make(size, Path(folder))
-            print(json.dumps(race(size, Path(folder), asked.repeats, asked.steps, variants)), flush=True)
+            print(
+                json.dumps(
+                    race(size, Path(folder), asked.repeats, asked.steps, variants, with_losses=not asked.no_losses)
+                ),
+                flush=True,
+            )
     return 0
 
 

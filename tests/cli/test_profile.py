@@ -6,13 +6,15 @@ import pytest
 
 
 def test_a_run_is_profiled_on_the_screen_and_as_json(everyflop, write_run_file, tmp_path):
-    ended = everyflop("profile", write_run_file(tmp_path), "--steps", "3", "--json", tmp_path / "p.json")
+    outputs = ("--json", tmp_path / "p.json", "--picture", tmp_path / "p.png")
+    ended = everyflop("profile", write_run_file(tmp_path), "--steps", "3", *outputs)
     found = json.loads((tmp_path / "p.json").read_text())
 
     assert ended.code == 0, ended.err
     for expected in ("attention", "experts", "of the peak", "tokens/s (median of 2 steps)", "not compiled"):
         assert expected in " ".join(ended.out.split())
     assert (len(found["step_s"]), len(found["losses"])) == (3, 3)
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     assert found["tokens_per_s"] > 0
     assert found["params"] > 0
 

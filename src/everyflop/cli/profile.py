@@ -24,19 +24,25 @@ def profile(
     ] = "auto",
     steps: Annotated[int, typer.Option("--steps", min=2, help="Steps to time; the first warms up.")] = 10,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="OUT", help="Where to write the figures.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="OUT.png", help="Where to draw the components.")
+    ] = None,
 ) -> None:
     """Time the step that `everyflop train` does, on random tokens, and show its time by component.
 
     everyflop profile run.toml
     everyflop profile run.toml train.micro_batch=4 train.compile=off
-    everyflop profile --hf DIR --batch 8 --seq-len 512 --json profile.json
+    everyflop profile --hf DIR --batch 8 --seq-len 512 --json profile.json --picture profile.png
     """
     from everyflop.base.files import write_json
     from everyflop.base.outputs import check_outputs
     from everyflop.base.progress import progress
     from everyflop.cli.console import plain_console
 
-    check_outputs({"--json": json_file}, inputs=[Path(text) for text in arguments or () if text.endswith(".toml")])
+    check_outputs(
+        {"--json": json_file, "--picture": picture},
+        inputs=[Path(text) for text in arguments or () if text.endswith(".toml")],
+    )
     run = _run(arguments or [], hf, batch=batch, seq_len=seq_len, precision=precision)
 
     import torch
@@ -60,6 +66,11 @@ def profile(
     if json_file is not None:
         write_json(json_file, as_json(found))
         console.print(f"Wrote {json_file}.")
+    if picture is not None:
+        from everyflop.train.profile_picture import draw_profile
+
+        draw_profile(found, picture)
+        console.print(f"Drew {picture}.")
 
 
 def _run(arguments: list[str], hf: Path | None, *, batch: int, seq_len: int, precision: str) -> "RunSpec":
