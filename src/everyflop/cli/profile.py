@@ -32,7 +32,7 @@ def profile(
 
     everyflop profile run.toml
     everyflop profile run.toml train.micro_batch=4 train.compile=off
-    everyflop profile --hf DIR --batch 8 --seq-len 512 --json profile.json --picture profile.png
+    everyflop profile --hf DIR --batch 8 --json profile.json --picture profile.png
     """
     from everyflop.base.files import write_json
     from everyflop.base.outputs import check_outputs
