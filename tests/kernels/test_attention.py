@@ -16,7 +16,8 @@ SHAPES = {
     "as many key heads": (2, 37, 4, 4, 8, 8),
     "grouped queries": (2, 37, 6, 2, 8, 8),
     "one key head": (1, 40, 4, 1, 8, 8),
-    "values of another width": (2, 33, 4, 4, 12, 8),
+    "narrower values": (2, 33, 4, 4, 12, 8),
+    "wider values": (2, 33, 4, 2, 8, 12),
     "shorter than a block": (2, 5, 2, 1, 8, 8),
     "one position": (1, 1, 2, 2, 8, 8),
 }

@@ -1,10 +1,10 @@
 """Attention of a whole sequence to itself; on the processor, its gradient block by block of queries.
 
 `reference` is the specification. torch's fused kernels are taken wherever a device has good ones; on the processor the
-fused backward pass makes little of units for bf16, and batched matmuls of blocks are as fast or faster (`select`):
-scores of a block stay in its cache, and nothing is computed for keys that no query of a block may look at. Scores and
-softmax are in fp32, as in fused kernels. Softmax comes back from each query's log-sum-exp, and its gradient from the
-sum of output times gradient (FlashAttention, arXiv 2205.14135, algorithm 4).
+fused backward pass makes little of units for bf16, and batched matmuls of blocks do it (`select`): scores of a block
+stay in its cache, and nothing is computed for keys that no query of a block may look at. Scores and softmax are in
+fp32, as in fused kernels. Softmax comes back from each query's log-sum-exp, and its gradient from the sum of output
+times gradient (FlashAttention, arXiv 2205.14135, algorithm 4).
 
 Shapes: B rows, T positions, N query heads, M key-value heads, r = N / M, D channels of queries and keys, V of values;
 t queries of a block. Query head j reads key-value head j // r. The query at position t looks at keys first_BT[b, t] to
@@ -73,8 +73,8 @@ def seen(first_BT: Tensor) -> Tensor:
 def _forward(q: Tensor, k: Tensor, v: Tensor, firsts: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
     """Return the outputs, and (B, N, T) the log-sum-exp of each query's scores, by torch's fused kernel."""
     N, M, D, V = q.shape[2], k.shape[2], q.shape[3], v.shape[3]
-    if V != D:
-        v = F.pad(v, (0, D - V))
+    width = max(D, V)  # the kernel wants one; channels of zeros change no score
+    q, k, v = (x if x.shape[3] == width else F.pad(x, (0, width - x.shape[3])) for x in (q, k, v))
     if M != N:
         k, v = (x.unsqueeze(3).expand(-1, -1, -1, N // M, -1).flatten(2, 3) for x in (k, v))
     mask = None
