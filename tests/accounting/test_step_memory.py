@@ -36,6 +36,8 @@ def models(draw):
         "keep_groups": 1,
         "n_mtp_layers": 0,
         "clip_qkv": None,
+        "qkv_bias": draw(st.booleans()),
+        "out_bias": draw(st.booleans()),
         "tied_embeddings": draw(st.booleans()),
     }
     return ModelSpec.model_validate(fields)
@@ -87,6 +89,22 @@ def test_recomputing_layers_keeps_less_and_larger_batches_more():
     assert step_memory(spec, rows=1, recompute=True, **sizes).total < plain < step_memory(spec, rows=2, **sizes).total
 
 
-def test_what_has_no_formula_is_said():
+@pytest.mark.parametrize("of", [step_memory, kept_of_step])
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"clip_qkv": 8.0, "n_mtp_layers": 1}, "MTP layers, clip_qkv"),
+        ({"norm_head": True}, "norm_head"),
+        ({"sliding_window": 63}, "window"),
+    ],
+)
+def test_what_has_no_formula_is_said(of, changes, named):
+    spec = preset("ling-mini-2.0").model_copy(update={"n_mtp_layers": 0} | changes)
+
+    with pytest.raises(ValueError, match=named):
+        of(spec, rows=1, seq_len=64, precision="bf16")
+
+
+def test_latent_attention_has_no_formula():
     with pytest.raises(ValueError, match="MLA"):
         step_memory(preset("deepseek-v3"), rows=1, seq_len=64, precision="bf16")

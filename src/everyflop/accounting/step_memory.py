@@ -12,12 +12,11 @@ from math import prod
 from typing import Literal
 
 from everyflop.accounting.expert_rows import expert_rows
+from everyflop.accounting.loss_chunks import loss_chunk
 from everyflop.accounting.parameters import parameter_shapes
 from everyflop.spec.model import ModelSpec
 
 FP32, INT64, INT32 = 4, 8, 4
-LOSS_LOGITS, LEAST_LOSS_TOKENS = 2**22, 128
-"""Of a chunk of the loss: see kernels/cross_entropy.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class _Batch:
 
     @property
     def copied(self) -> int:
-        """Bytes of a number that exists once more in fp32, or in the type that is computed in; none where it is one."""
+        """1 where what is cast between fp32 and the type that is computed in exists twice; 0 where both are one."""
         return 0 if self.width == FP32 else 1
 
 
@@ -68,24 +67,21 @@ def step_memory(
 ) -> StepMemory:
     """Return the fullest of the moments that may be: the loss, each layer's backward pass, and the end of it.
 
-    `rows` sequences make a micro-batch. Raises ValueError for what has no formula yet: MLA, MTP layers, clip_qkv.
+    `rows` sequences, each of one document, make a micro-batch. Raises ValueError for what has no formula yet.
     """
-    if spec.attention != "gqa" or spec.n_mtp_layers or spec.clip_qkv is not None:
-        raise ValueError(f"the memory of a step has no formula yet for MLA, MTP layers or clip_qkv ({spec.family})")
-    batch = _Batch(rows, seq_len, 2 if precision == "bf16" else FP32)
+    batch = _batch(spec, rows, seq_len, precision)
     shapes = parameter_shapes(spec)
     parameters = FP32 * sum(map(prod, shapes.values()))
     layer_gradients = [
         FP32 * sum(prod(shape) for name, shape in shapes.items() if name.startswith(f"layers.{layer}."))
         for layer in range(spec.n_layers)
     ]
-    whole = [kept_of_layer(spec, layer, batch) for layer in range(spec.n_layers)]
+    whole = [_layer(spec, layer, batch) for layer in range(spec.n_layers)]
     kept = [batch.tokens * spec.hidden * batch.width] * spec.n_layers if recompute else whole
-    ends = kept_outside_layers(spec, batch)
+    ends = _outside_layers(spec, batch)
     table = FP32 * spec.vocab_size * spec.hidden
     accumulated = parameters if micro_batches > 1 else 0
-    chunk = min(batch.tokens, max(LEAST_LOSS_TOKENS, LOSS_LOGITS // spec.vocab_size))
-    buffers = chunk * spec.vocab_size * (FP32 + batch.width * batch.copied)
+    buffers = loss_chunk(batch.tokens, spec.vocab_size) * spec.vocab_size * (FP32 + batch.width * batch.copied)
     matrix = spec.vocab_size * spec.hidden * batch.width * batch.copied
     moments = [
         # The loss: its matrix's gradient is part of what is kept; then it is scaled.
@@ -103,26 +99,38 @@ def step_memory(
 
 def kept_of_step(spec: ModelSpec, *, rows: int, seq_len: int, precision: Literal["bf16", "fp32"]) -> int:
     """Return the bytes that the forward pass of a micro-batch keeps for the backward pass; parameters not counted."""
-    batch = _Batch(rows, seq_len, 2 if precision == "bf16" else FP32)
-    layers = sum(kept_of_layer(spec, layer, batch) for layer in range(spec.n_layers))
-    return layers + kept_outside_layers(spec, batch)
+    batch = _batch(spec, rows, seq_len, precision)
+    return sum(_layer(spec, layer, batch) for layer in range(spec.n_layers)) + _outside_layers(spec, batch)
 
 
-def kept_of_layer(spec: ModelSpec, layer: int, batch: _Batch) -> int:
+def _batch(spec: ModelSpec, rows: int, seq_len: int, precision: Literal["bf16", "fp32"]) -> _Batch:
+    without = {
+        "MLA": spec.attention != "gqa",
+        "MTP layers": spec.n_mtp_layers,
+        "clip_qkv": spec.clip_qkv is not None,
+        "norm_head": spec.norm_head,
+        "a window shorter than the sequence": spec.sliding_window is not None and spec.sliding_window < seq_len,
+    }
+    if found := [name for name, is_there in without.items() if is_there]:
+        raise ValueError(f"the memory of a step has no formula yet for {', '.join(found)}")
+    return _Batch(rows, seq_len, 2 if precision == "bf16" else FP32)
+
+
+def _layer(spec: ModelSpec, layer: int, batch: _Batch) -> int:
     """Return what one layer keeps."""
     ffn = _dense(spec, spec.dense_width, batch) if spec.is_dense(layer) else _moe(spec, batch)
     norms = 2 * _norm(batch, spec.hidden)
     return norms + _attention(spec, batch) + ffn
 
 
-def kept_outside_layers(spec: ModelSpec, batch: _Batch) -> int:
+def _outside_layers(spec: ModelSpec, batch: _Batch) -> int:
     """Return what embedding, last norm and loss keep: ids, and the gradients of hidden states and matrix."""
     T, H = batch.tokens, spec.hidden
     tables = 0 if batch.copied else 2 * batch.seq_len * (spec.rope_dim // 2) * FP32  # cosines and sines, for all
     return INT64 * T + _norm(batch, H) + T * H * batch.width + FP32 * spec.vocab_size * H + tables
 
 
-def _norm(batch: _Batch, channels: int, *, heads: int = 1, shared: bool = True, is_own: bool = True) -> int:
+def _norm(batch: _Batch, channels: int, *, heads: int = 1, is_own: bool = True) -> int:
     """A norm keeps its input in fp32, one number for each of its heads, its result, and its weight.
 
     In fp32 the input is kept as it is: `is_own` says whether only this norm keeps it.
@@ -174,7 +182,7 @@ def _working(spec: ModelSpec, layer: int, batch: _Batch) -> int:
     flow = 2 * T * H * c  # gradients of the residual stream, and of what was added to it
     if spec.is_dense(layer):
         return flow + T * 4 * spec.dense_width * c + 3 * H * spec.dense_width * (c * batch.copied + FP32)
-    R, M, EHM = expert_rows(T * spec.experts_per_token, spec.n_experts), spec.expert_width, spec.n_experts * H
-    EHM *= M
-    # Both matrices' gradients, the larger one in the type that is computed in too; rows of tokens and of gradients.
-    return flow + R * (2 * H + 2 * M) * c + 3 * EHM * FP32 + 2 * EHM * c * batch.copied
+    R, M = expert_rows(T * spec.experts_per_token, spec.n_experts), spec.expert_width
+    matrix = spec.n_experts * H * M
+    # Gradients of all three matrices, of two in the type that is computed in too; rows of tokens and of gradients.
+    return flow + R * (2 * H + 2 * M) * c + 3 * matrix * FP32 + 2 * matrix * c * batch.copied

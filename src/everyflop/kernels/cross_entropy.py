@@ -11,15 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from everyflop.accounting.loss_chunks import loss_chunk
 from everyflop.kernels.wide import at_least_fp32
 
 IGNORED = -100
 """As a target: the token does not count."""
-
-CHUNK_LOGITS = 2**22
-"""Of a chunk: 16 MiB in fp32."""
-LEAST_TOKENS = 128
-"""Of a chunk, however large the vocabulary: fewer leave the matmuls too narrow."""
 
 
 def reference(hidden_TH: Tensor, weight_VH: Tensor, targets_T: Tensor) -> Tensor:
@@ -55,9 +51,9 @@ def _chunked(
     loss = torch.zeros((), dtype=at_least_fp32(hidden[:0]).dtype, device=hidden.device)
     grad_hidden = torch.empty_like(hidden) if wants_hidden else hidden.new_empty(0)
     grad_weight = torch.zeros_like(weight, dtype=loss.dtype) if wants_weight else weight.new_empty(0)
-    step = max(LEAST_TOKENS, CHUNK_LOGITS // V)
+    step = max(1, loss_chunk(T, V))  # of no tokens there is no chunk
     # New memory for each chunk would cost more than what is computed in it.
-    narrow_tV = hidden.new_empty(min(step, T), V)
+    narrow_tV = hidden.new_empty(step, V)
     wide_tV = narrow_tV if loss.dtype == hidden.dtype else torch.empty_like(narrow_tV, dtype=loss.dtype)
     for first in range(0, T, step):
         part, targets_t = hidden[first : first + step], targets[first : first + step]

@@ -58,9 +58,7 @@ def _forward(
 
 
 @_forward.register_fake
-def _(
-    x: Tensor, weight: Tensor, token: Tensor, place: Tensor, ends: Tensor, gate_up: Tensor, down: Tensor
-) -> tuple[Tensor, Tensor]:
+def _(x, weight, token, place, ends, gate_up, down):
     return x.new_empty(len(token), x.shape[1]), x.new_empty(len(token), gate_up.shape[1])
 
 
@@ -95,17 +93,7 @@ def _gradients(
 
 
 @_gradients.register_fake
-def _(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    token: Tensor,
-    place: Tensor,
-    ends: Tensor,
-    gate_up: Tensor,
-    down: Tensor,
-    channels: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _(grad, x, weight, token, place, ends, gate_up, down, channels):
     return torch.empty_like(x), torch.empty_like(weight), torch.empty_like(gate_up), torch.empty_like(down)
 
 
