@@ -4,11 +4,11 @@
 
 trains a few steps in twelve configurations, each in a process of its own, and prints one JSON line: by how much the
 resident memory of the process rose at most over one that has only imported torch, and what was predicted. Layers are
-not compiled. Every rise is 1.5 GiB or more, and each prediction must be within 8 %. Two controls must not be: the same
-predictions without what the backward pass keeps, and with the other precision's.
+not compiled. Every rise is 1.5 GiB or more, and each prediction must be within 8 %. Two controls must not be in
+some: the same predictions without what the backward pass keeps, and with the other precision's.
 
 glibc is told to give tensors of 1 MiB and more pages of their own. With its default heap, which --default-heap
-measures, freed blocks between others stay resident: steps are faster, and memory is a fifth to a third above.
+measures, freed blocks between others stay resident, and memory is a sixth to a third above.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from everyflop.spec.model import ModelSpec
 ROOT = Path(__file__).resolve().parent.parent
 MOST, LEAST_RISE_GIB = 0.08, 1.5
 CODE_GIB = 0.2
-"""What everyflop's imports and the libraries' matmul kernels take: fitted once, for all configurations."""
+"""What everyflop's imports and the libraries' matmul kernels take: *fitted* to these twelve, one number for all."""
 STEPS = 3
 OWN_PAGES = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
 

@@ -9,8 +9,8 @@ Prints one JSON line for each size: tokens/s (median over a process's steps, the
 pair, peak resident memory, MFU against the peak measured in the type that is timed.
 
 Losses of 20 steps in fp32 are compared at a learning rate of 1e-4: at 1e-3 from the first step on, a token whose two
-next experts are as good as equal changes its choice by rounding alone, and losses of one and the same model in fp32 and
-fp64 are 1e-3 apart after 20 steps. The control is the same model with another epsilon in its norms, 1e-5 for 1e-6.
+next experts are as good as equal changes its choice by rounding alone, and losses of transformers' own variants are
+1e-3 apart after 20 steps. The control is the same model with another epsilon in its norms, 1e-5 for 1e-6.
 
 A Ling-mini-2.0 slice has its hidden and expert widths, 256 experts of which 8 are chosen, and two layers, one of them
 dense; 16 GiB of memory are needed for it.
