@@ -82,7 +82,7 @@ def clone(tmp_path, monkeypatch) -> Path:
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("everyflop.train.first_screen.MEASURE_S", 0.0)  # two seconds that no test needs
-    little = functools.partial(memory_bytes_per_s, mib=1)
+    little = functools.partial(memory_bytes_per_s, mib=16)
     monkeypatch.setattr("everyflop.train.measure.memory_bytes_per_s", little)  # and half a GiB twice
     return tmp_path
 

@@ -41,7 +41,7 @@ def way(everyflop, write_run_file, tmp_path_factory) -> Way:
     folder = tmp_path_factory.mktemp("way")
     run_file = write_run_file(folder)
     measured, plan_file = folder / "measured.toml", folder / "plan.json"
-    little = functools.partial(memory_bytes_per_s, mib=1)
+    little = functools.partial(memory_bytes_per_s, mib=16)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("everyflop.train.measure.memory_bytes_per_s", little)  # by default 1 GiB
         commands = [

@@ -14,7 +14,7 @@ from everyflop.train.step_speed import StepSpeed
 @pytest.fixture(autouse=True)
 def _little_memory(monkeypatch):
     """Half a GiB twice is more than a test needs."""
-    monkeypatch.setattr(module, "memory_bytes_per_s", functools.partial(memory_bytes_per_s, mib=1))
+    monkeypatch.setattr(module, "memory_bytes_per_s", functools.partial(memory_bytes_per_s, mib=16))
 
 
 def test_a_device_alone_has_matmuls_in_every_type_and_memory(device, recorder):
