@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from everyflop.base.errors import EveryflopError, UsageError
 from everyflop.cli import catalog, checkpoint, data
+from everyflop.cli.coordinator import coordinator
 from everyflop.cli.explain import explain
 from everyflop.cli.export import export
 from everyflop.cli.generate import generate
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command()(init)
 app.command()(train)
+app.command()(coordinator)
 app.command()(generate)
 app.add_typer(data.app, name="data")
 app.add_typer(checkpoint.app, name="checkpoint")

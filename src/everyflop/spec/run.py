@@ -7,6 +7,7 @@ from pydantic import Field
 
 from everyflop.spec.base import Misfit, Spec
 from everyflop.spec.data import DataSpec
+from everyflop.spec.islands import IslandSpec, IslandsSpec
 from everyflop.spec.model import ModelSpec
 from everyflop.spec.train import CheckpointSpec, MoneySpec, OptimSpec, RouterSpec, RunSection, TrainSpec
 
@@ -29,6 +30,9 @@ class RunSpec(Spec):
     router: RouterSpec = RouterSpec()
     checkpoint: CheckpointSpec = CheckpointSpec()
     money: MoneySpec = MoneySpec()
+    island: tuple[IslandSpec, ...] = ()
+    """The [[island]] tables. Without any, one process trains alone."""
+    islands: IslandsSpec = IslandsSpec()
 
     def misfits(self) -> list[Misfit]:
         """Return what does not fit together among sections."""
@@ -42,6 +46,12 @@ class RunSpec(Spec):
         trained = self.data.vocab_size
         if self.model is not None and trained is not None and self.model.vocab_size < trained:
             found.append(("model.vocab_size", f"{self.model.vocab_size} is below data.vocab_size = {trained}"))
+        names = [island.name for island in self.island]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            found.append(("island", f"two islands are called {', '.join(twice)}: give each a name of its own"))
+        sequences = (self.train.batch_tokens or 0) // self.train.seq_len
+        if self.train.batch_tokens and 0 < sequences < len(names):
+            found.append(("train.batch_tokens", f"{self.train.batch_tokens} is less than a sequence for each island"))
         return found
 
     @property

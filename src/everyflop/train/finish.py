@@ -1,5 +1,6 @@
 """What a run leaves when all its tokens are trained: validation, summary, pictures, a sample of text."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,29 +12,38 @@ from everyflop.base.progress import progress
 from everyflop.checkpoint import list_checkpoints, weights_sha256
 from everyflop.data.prepared import Prepared
 from everyflop.infer.generate import generate
-from everyflop.train.loop import Loop, validate_all
+from everyflop.train.loop import validate_all
 from everyflop.train.plan import Planned
 from everyflop.train.predicted import compare
+from everyflop.train.run_dir import RunDir
 from everyflop.train.session import Session
 from everyflop.train.summary import write_summary
+from everyflop.train.telemetry import Telemetry
 
 SAMPLE_PROMPT_TOKENS, SAMPLE_TOKENS = 32, 160
 
 
-def finish(loop: Loop, device: Device, planned: Planned | None, *, others_share: float | None) -> dict[str, Any]:
+def finish(
+    session: Session,
+    prepared: Prepared,
+    run_dir: RunDir,
+    telemetry: Telemetry,
+    *,
+    device: Device,
+    cost: float | None,
+    planned: Planned | None = None,
+    others_share: float | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Validate a trained model on everything held out, write the run's summary and its pictures, return the summary.
 
-    others_share is what other processes used of the processor while it trained.
+    others_share is what other processes used of the processor while it trained; `more` are facts to add.
     """
-    session, prepared, run_dir = loop.session, loop.prepared, loop.run_dir
     settled, run, done = session.settled, session.settled.run, session.progress
     results = validate_all(session, prepared, progress)
     for name, result in results.items():
-        loop.telemetry.event(
-            "validation", step=done.step, set=name, loss=result.loss, bits_per_byte=result.bits_per_byte
-        )
+        telemetry.event("validation", step=done.step, set=name, loss=result.loss, bits_per_byte=result.bits_per_byte)
     count = count_parameters(settled.model)
-    cost = loop.meter.cost(done.seconds)
     facts = {
         "name": run.run.name,
         "validation": {name: asdict(result) for name, result in results.items()},
@@ -55,6 +65,7 @@ def finish(loop: Loop, device: Device, planned: Planned | None, *, others_share:
         "checkpoint": str(list_checkpoints(run_dir.checkpoints)[-1]),
         "data": str(prepared.folder),
         "sample": _sample(session, prepared),
+        **(more or {}),
     }
     if planned is not None:
         metrics = read_lines(run_dir.metrics)

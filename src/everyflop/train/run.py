@@ -12,6 +12,7 @@ from rich.text import Text
 
 from everyflop.backend.device import Device, detect
 from everyflop.backend.others import others_share, processor_use
+from everyflop.base.errors import UsageError
 from everyflop.base.files import write_atomic, write_json
 from everyflop.base.progress import progress
 from everyflop.data.prepare import prepare
@@ -20,6 +21,7 @@ from everyflop.spec.run import RunSpec
 from everyflop.train.display import Display
 from everyflop.train.finish import finish
 from everyflop.train.first_screen import Forecast, first_screen, forecast, meter_of
+from everyflop.train.local_islands import train_local
 from everyflop.train.loop import Loop
 from everyflop.train.plan import Planned, apply_plan, kept_plan, open_plan
 from everyflop.train.predicted import plan_facts, plan_line
@@ -42,8 +44,12 @@ def train(
     With `resume` the run goes on from its newest good checkpoint, bit for bit as if it had never stopped. A resume that
     would change what affects the weights raises UsageError unless `allow_change`, which is recorded as an event. With a
     `plan` (plan.json) the run takes its settings and its price; a resumed run keeps the plan that it had. Raises
-    Interrupted after SIGINT or SIGTERM, with a checkpoint saved.
+    Interrupted after SIGINT or SIGTERM, with a checkpoint saved. A run with islands trains all of them on this machine.
     """
+    if run.island:
+        if plan:
+            raise UsageError("a run with [[island]] tables takes no --plan yet: leave one of them out.")
+        return train_local(run, resume=resume, allow_change=allow_change, stream=stream)
     out: TextIO = stream or sys.stderr
     planned = open_plan(plan) if plan else kept_plan(RunDir(run.dir)) if resume else None
     if planned:
@@ -69,7 +75,16 @@ def train(
         began = processor_use() if device.type == "cpu" else None
         try:
             loop.run()
-            return finish(loop, device, planned, others_share=others_share(began, processor_use()))
+            return finish(
+                session,
+                prepared,
+                run_dir,
+                telemetry,
+                device=device,
+                cost=loop.meter.cost(session.progress.seconds),
+                planned=planned,
+                others_share=others_share(began, processor_use()),
+            )
         finally:
             telemetry.close()
 

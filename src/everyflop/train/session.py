@@ -1,11 +1,13 @@
 """Everything one training process holds, how it is built, and how it goes to and from a checkpoint."""
 
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import AdamW
 
 from everyflop.backend.device import DTYPES, Device
@@ -103,12 +105,23 @@ def kernel_choices(settled: Settled, device: Device) -> list[Choice]:
     ]
 
 
-def save_session(session: Session, run_dir: RunDir, prepared: Prepared) -> Path:
-    """Write a checkpoint of the run as it stands, and return its path."""
+def save_session(
+    session: Session,
+    run_dir: RunDir,
+    prepared: Prepared,
+    *,
+    island: Mapping[str, Any] | None = None,
+    outer: Mapping[str, Tensor] | None = None,
+) -> Path:
+    """Write a checkpoint of the run as it stands, and return its path.
+
+    `island` is what an island notes about its rounds, `outer` the tensors of its outer step.
+    """
     run, model = session.settled.run, session.settled.model
     tensors = {f"model.{name}": tensor for name, tensor in session.model.state_dict().items()}
     tensors |= optimizer_tensors(session.optimizer)
     tensors |= {"router.logit_mean": session.logits.mean_L, "router.logit_square": session.logits.square_L}
+    tensors |= {f"outer.{name}": tensor for name, tensor in (outer or {}).items()}
     state = {
         "schema": SCHEMA,
         "tokens": session.progress.tokens,  # for those who list and merge checkpoints
@@ -116,6 +129,7 @@ def save_session(session: Session, run_dir: RunDir, prepared: Prepared) -> Path:
         "optimizer_steps": optimizer_steps(session.optimizer),
         "data_fingerprint": prepared.fingerprint,
         "environment": session.environment,
+        **({"island": dict(island)} if island else {}),
     }
     files = {
         "model.json": model.model_dump_json(indent=2).encode(),

@@ -113,7 +113,7 @@ def _fill(section, earlier, *names: str):
     return section.model_copy(update={name: getattr(earlier, name) for name in open_names})
 
 
-NOT_NUMERIC = ("run.name", "run.out_dir", "data.prepared_dir", "train.validate_", "checkpoint.", "money.")
+NOT_NUMERIC = ("run.name", "run.out_dir", "data.prepared_dir", "train.validate_", "checkpoint.", "money.", "island")
 """Keys that may change on resume: they do not touch the weights."""
 
 

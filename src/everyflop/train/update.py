@@ -27,13 +27,22 @@ class Attempt:
 
 def attempt_step(session: Session, batch: WindowBatch, *, lr: float) -> Attempt:
     """Compute a batch's gradients and apply them to the session's weights if loss and norm are finite."""
-    settled, optimizer = session.settled, session.optimizer
-    optimizer.zero_grad(set_to_none=True)
-    batches = list(micro_batches(batch, settled.micro_batch))
-    sums = session.step.forward_backward(batches, step=session.progress.step, logits=session.logits)
+    return conclude(session, compute(session, batch), lr=lr)
+
+
+def compute(session: Session, batch: WindowBatch) -> StepSums:
+    """Put a batch's gradients into the parameters and return its sums."""
+    session.optimizer.zero_grad(set_to_none=True)
+    batches = list(micro_batches(batch, session.settled.micro_batch))
+    return session.step.forward_backward(batches, step=session.progress.step, logits=session.logits)
+
+
+def conclude(session: Session, sums: StepSums, *, lr: float) -> Attempt:
+    """Clip the gradients and apply them if loss and norm are finite."""
+    optimizer = session.optimizer
     loss = (sums.ce / sums.tokens).item()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    grad_norm = torch.nn.utils.clip_grad_norm_(parameters, settled.run.optim.clip, foreach=True).item()
+    grad_norm = torch.nn.utils.clip_grad_norm_(parameters, session.settled.run.optim.clip, foreach=True).item()
     cause = fault(loss, grad_norm)
     if cause is None:
         _apply(session, sums, lr)

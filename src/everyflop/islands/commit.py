@@ -1,0 +1,131 @@
+"""Turn the updates of a round into one: check, judge, weigh, sum, and encode it for the way back."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from everyflop.islands.codec import Flat, decode, encode, encoded_bytes
+from everyflop.islands.guards import Verdict, judge
+from everyflop.islands.merge import Work, coefficients, mean_steps, norm, token_shares, weighted_sum
+from everyflop.islands.rounds import Round
+from everyflop.spec.islands import IslandsSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What an island handed in. The payload is the encoded array and then the statistics in fp64."""
+
+    island: str
+    header: dict[str, Any]
+    payload: memoryview
+    whole: bool
+    """Whether the payload arrived as it was sent."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps behind it; 0 from an island that joined too late to train."""
+        return self.header["steps"]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens behind it."""
+        return self.header["tokens"]
+
+    @property
+    def samples(self) -> int:
+        """Samples used up, in the order in which they were held."""
+        return self.header["samples"]
+
+    def array(self) -> Flat:
+        """Return the update's numbers. Raises ValueError when the payload has another size."""
+        n, how, dtype = self.header["n"], self.header["compress"], self.header["dtype"]
+        return decode(self.payload[: encoded_bytes(n, how, dtype)], how, n, dtype)
+
+    def statistics(self) -> NDArray[np.float64]:
+        """Return the routers' statistics and the sums of the step."""
+        n = self.header["n_stats"]
+        return np.frombuffer(self.payload[len(self.payload) - 8 * n :], dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a round comes to."""
+
+    payload: bytes
+    compress: str
+    n_stats: int
+    steps: int
+    """By how many steps the run is further: the token-weighted mean of the islands'."""
+    applied: bool
+    """False when no update was sound: the anchor stays as it was."""
+    verdicts: dict[str, Verdict]
+    weights: dict[str, float]
+    rates: dict[str, float]
+    must_rejoin: dict[str, str]
+    """Islands whose state is in doubt -> why: they take the others'."""
+    residual: Flat | None
+
+    def finite_rate(self, name: str) -> float | None:
+        """Return an update's norm over the root of its steps, as JSON can hold it."""
+        rate = self.rates.get(name)
+        return rate if rate is not None and math.isfinite(rate) else None
+
+
+def merge_updates(
+    updates: Mapping[str, Update],
+    plan: Round,
+    how: IslandsSpec,
+    *,
+    rates: Mapping[str, list[float]],
+    residual: Flat | None,
+) -> Merged:
+    """Merge the updates of one round; `rates` are those of earlier rounds, `residual` what rounding left over."""
+    trained = {name: updates[name] for name in sorted(updates) if updates[name].steps > 0}
+    verdicts = {name: Verdict(True, 1.0, "") for name in updates if name not in trained}
+    must_rejoin: dict[str, str] = {}
+    hashes = Counter(update.header["hash"] for update in updates.values())
+    agreed = max(sorted(hashes), key=lambda digest: hashes[digest])
+    arrays: dict[str, Flat] = {}
+    for name, update in updates.items():
+        why = "" if update.whole else "damaged on the way"
+        if update.header["hash"] != agreed:
+            why = "its anchor is not that of the others"
+        if not why and name in trained:
+            try:
+                arrays[name] = update.array()
+            except ValueError as error:
+                why = str(error)
+        if why:
+            verdicts[name] = Verdict(False, 0.0, why)
+            must_rejoin[name] = why
+    now = {name: norm(array) / math.sqrt(trained[name].steps) for name, array in arrays.items()}
+    earlier = {name: list(rates.get(f"{plan.exchange}/{name}", [])) for name in now}
+    verdicts |= judge(now, earlier, outliers=how.guards)
+    must_rejoin |= {name: verdict.why for name, verdict in verdicts.items() if not verdict.accepted}
+    sound = {name: arrays[name] for name in arrays if verdicts[name].accepted}
+    if not sound:
+        doubtful = must_rejoin if len(must_rejoin) < len(updates) else {}
+        return Merged(b"", "fp32", 0, 0, False, verdicts, {}, now, doubtful, residual)
+    work = {name: Work(trained[name].tokens, trained[name].steps) for name in sound}
+    sums = plan.exchange == "gradients"
+    factors = token_shares(work) if sums else coefficients(work, how.merge)
+    total = weighted_sum([(factors[name] * verdicts[name].scale, array) for name, array in sound.items()])
+    shares = {name: 1.0 for name in sound} if sums else token_shares(work)
+    stats = sum(shares[name] * trained[name].statistics() for name in sound)
+    assert isinstance(stats, np.ndarray)
+    compress = "fp32" if sums else how.compress
+    left: Flat | None = residual
+    if compress == "int8":
+        total = total if residual is None else total + residual
+        encoded = encode(total, compress)
+        left = total - decode(encoded, compress, total.size)
+    else:
+        encoded = encode(total, compress)
+    steps = max(1, round(mean_steps(work)))
+    payload = encoded + stats.tobytes()
+    return Merged(payload, compress, stats.size, steps, True, verdicts, factors, now, must_rejoin, left)

@@ -1,0 +1,448 @@
+"""The course of a run with islands: who takes part, what each does in the round, what a commit changes.
+
+No sockets and no threads here: coordinator.py calls it with its lock held, and tests with a clock of their own. It
+holds no weights and needs no torch. What it knows is in the last commit, which every island has too: after a restart
+the newest anchor among the islands that join says where the run goes on.
+
+States: gathering (`round` is None) > a round > commit > the next round ... > `ended`.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from everyflop.islands.admission import differences
+from everyflop.islands.commit import Merged, Update, merge_updates
+from everyflop.islands.roster import Account, Member, Roster
+from everyflop.islands.round_log import RoundLog
+from everyflop.islands.rounds import Round, plan_round, total_samples
+from everyflop.islands.samples import Ranges, SampleTable, count
+from everyflop.islands.wire import Header
+from everyflop.spec.islands import IslandSpec, IslandsSpec
+from everyflop.spec.train import TrainSpec
+
+CATCH_UP_S = 10.0
+"""How long a commit waits for an island that is just being given the anchor: it would miss the round otherwise."""
+
+HANG_STEPS, HANG_AT_LEAST_S = 5.0, 20.0
+"""An island without progress for this many of its longest steps, and this long at least, hangs."""
+
+NO_RESERVE = 0.2
+"""A round of which less than this share is left is not joined; the joiner waits for the next one."""
+
+NEW_SPEED = 0.3
+"""Weight of a round's measured speed against what was known before."""
+
+Reply = tuple[Header, bytes]
+
+
+class Listener(Protocol):
+    """Who is told what happens: files, in the end."""
+
+    def event(self, kind: str, **facts: Any) -> None:
+        """Take note of something that happened."""
+        ...
+
+    def committed(self, record: dict[str, Any], steps: list[dict[str, Any]]) -> None:
+        """Take note of a commit, and of the steps of all islands that it holds."""
+        ...
+
+    def rewound(self, step: int) -> None:
+        """Take note that the run goes on from an earlier step."""
+        ...
+
+
+class Course:
+    """One run's course."""
+
+    def __init__(
+        self,
+        islands: tuple[IslandSpec, ...],
+        how: IslandsSpec,
+        log: RoundLog,
+        listener: Listener,
+        *,
+        now_s: Callable[[], float] = time.monotonic,
+    ):
+        self.islands = {island.name: island for island in islands}
+        self.how, self.log, self.listener, self.now_s = how, log, listener, now_s
+        self.roster, self.table = Roster(), SampleTable(0)
+        self.round: Round | None = None
+        self.number = self.step = self.tokens = self.merges = 0
+        self.loss: float | None = None
+        """Mean over the steps of the last round."""
+        self.ended = ""
+        """"finished" or "stopped" once the run is over."""
+        self.stopping = False
+        """Set from outside: end the run at the next commit."""
+        self.base = ""
+        """Hash of the anchor of this round; empty until somebody said it."""
+        self.facts: dict[str, Any] | None = None
+        self.train: TrainSpec | None = None
+        self.begins: dict[str, Header] = {}
+        """Each island's part in the round that is under way."""
+        self.updates: dict[str, Update] = {}
+        """What was handed in so far."""
+        self._replies: dict[str, Reply] = {}
+        self._residual: Any = None
+        self._started_s = now_s()
+        self._gathering_s: float | None = None
+
+    # -- islands come and go -------------------------------------------------------------------------------------
+
+    def admit(self, name: str, hello: Header, connection: Any) -> Member | str:
+        """Take an island in, or return why not."""
+        facts, why = hello["facts"], ""
+        if name not in self.islands:
+            why = f"the run has no island '{name}'; it has {', '.join(self.islands)}"
+        elif name in self.roster.members:
+            why = f"another process is the island '{name}' already"
+        elif different := differences(facts, self.facts or facts):
+            why = "it would train another model:\n" + "\n".join(f"  - {line}" for line in different)
+        if why:
+            self.listener.event("refused", island=name, cause=why)
+            return why
+        if self.facts is None:
+            self.facts, self.train = facts, TrainSpec(**facts["train"])
+        now = self.now_s()
+        member = Member(name, connection, last_seen_s=now, progressed_s=now, held_from_s=now)
+        member.speed = self._first_speed(name, hello)
+        self.roster.members[name] = member
+        self.roster.account(name).joins += 1
+        self._gathering_s = self._gathering_s or now
+        self.listener.event("join", island=name, round=hello["round"], tokens_per_s=member.speed)
+        return member
+
+    def _first_speed(self, name: str, hello: Header) -> float:
+        """Return the measured speed, or where rounds must repeat exactly what the run file says of the island."""
+        if self.how.rounds == "steps":
+            return self.islands[name].devices / self.islands[name].slowdown
+        return max(float(hello["tokens_per_s"]), 1e-9)
+
+    def stand(self, member: Member, header: Header) -> None:
+        """Take note of where an island stands."""
+        member.round, member.hash, member.record = header["round"], header["hash"], header["record"]
+        member.phase, member.progressed_s = "joining", self.now_s()
+
+    def part(self, member: Member) -> Reply | None:
+        """Return an island's part in the round that is under way, or that it needs the anchor; None: not yet."""
+        if self.ended:
+            return self._ended_reply()
+        if self.round is None:
+            return None
+        if member.round != self.number or (self.base and member.hash != self.base):
+            member.phase, member.progressed_s = "catching up", self.now_s()
+            return {"kind": "fetch"}, b""
+        member.phase, member.progressed_s = "in round", self.now_s()
+        if member.name not in self.begins:
+            self.begins[member.name] = self._late_part(member)
+        return self.begins[member.name], b""
+
+    def _late_part(self, member: Member) -> Header:
+        """Return a part in the round for an island that comes late to it; an empty one when that is not worth it."""
+        assert self.round is not None
+        plan = self.round
+        left = 0.0 if plan.seconds is None else 1 - (self.now_s() - self._started_s) / plan.seconds
+        if left < NO_RESERVE:
+            return self._begin(member.name, sequences=0, steps=0, ranges=[])
+        speeds = [other.speed for other in self.roster.members.values()]
+        share = max(1, round(plan.sequences * member.speed / sum(speeds)))
+        steps = max(1, int(left * plan.steps))
+        ranges = self.table.top_up(member.name, (steps + 1) * share)
+        return self._begin(member.name, sequences=share, steps=steps, ranges=ranges)
+
+    def donors(self, joiner: Member) -> list[Member]:
+        """Return islands that hold the anchor and can give it, the leader first."""
+        able = [member for member in self._in_round() if member.pulse is not None and member is not joiner]
+        return sorted(able, key=lambda member: member.name != self.leader())
+
+    def drop(self, member: Member, why: str) -> None:
+        """Let an island go: its samples return, and what it handed in before it was lost still counts."""
+        if self.roster.members.get(member.name) is not member:
+            return
+        self.roster.charge(self.now_s())
+        del self.roster.members[member.name]
+        member.lost = member.lost or why
+        if member.name not in self.updates:
+            self._release(member.name)
+        self.listener.event("left" if member.leaving or self.ended else "lost", island=member.name, cause=why)
+
+    def gone(self) -> list[tuple[Member, str]]:
+        """Return the islands that must be taken for lost, and why."""
+        now = self.now_s()
+        return [(member, why) for member in self.roster.members.values() if (why := self._gone(member, now))]
+
+    def _gone(self, member: Member, now: float) -> str:
+        if now - member.last_seen_s > self.how.heartbeat_s:
+            return f"silent for {self.how.heartbeat_s:g} s"
+        patience_s = self.how.hang_s or max(HANG_AT_LEAST_S, HANG_STEPS * member.longest_step_s)
+        if member.phase == "in round" and now - member.progressed_s > patience_s:
+            return f"no progress for {patience_s:.1f} s: it hangs"
+        return ""
+
+    def leader(self) -> str:
+        """Return the island that saves and validates for all: the first of the run file that is there."""
+        return next((name for name in self.islands if name in self.roster.members), "")
+
+    # -- a round -------------------------------------------------------------------------------------------------
+
+    def advance(self) -> bool:
+        """Do whatever can be done now: begin, commit, end. Returns whether anything changed."""
+        if self.ended:
+            return False
+        if self.round is None:
+            if self.stopping:
+                self._end("stopped")
+            return self._gather() or bool(self.ended)
+        if not self._in_round():
+            self.listener.event("empty", round=self.number)
+            self._await_islands()
+            return True
+        if self._all_handed_in():
+            self._commit()
+            return True
+        return False
+
+    def _gather(self) -> bool:
+        """Begin once all islands are there, or those that came within join_s: with the newest anchor among them."""
+        ready = [m for m in self.roster.members.values() if m.phase == "joining" and m.hash]
+        if not ready or self._gathering_s is None:
+            return False
+        if len(ready) < len(self.islands) and self.now_s() - self._gathering_s < self.how.join_s:
+            return False
+        newest = max(member.round for member in ready)
+        self.base = most_common([member.hash for member in ready if member.round == newest])
+        holders = [member for member in ready if member.round == newest and member.hash == self.base]
+        self._go_on_from(holders[0].record, newest)
+        self._plan([member.name for member in holders])
+        return True
+
+    def _go_on_from(self, record: dict[str, Any] | None, number: int) -> None:
+        assert self.train is not None
+        self.number, self.step, self.tokens, self.merges = number, 0, 0, 0
+        self.table = SampleTable(total_samples(self.train))
+        if record is not None:
+            joins = {name: account.joins for name, account in self.roster.accounts.items()}
+            self.step, self.tokens, self.merges = record["step"], record["tokens"], record["merges"]
+            self.table = SampleTable.from_json(record["table"])
+            self.roster.restore(record)
+            for name, joined in joins.items():
+                self.roster.account(name).joins += joined
+        if dropped := self.log.cut(number):
+            self.listener.event("rewind", round=number, dropped_rounds=dropped)
+        self.listener.rewound(self.step)
+
+    def _plan(self, names: list[str]) -> None:
+        """Begin the next round with these islands, or end the run."""
+        assert self.train is not None
+        left = self.table.total - self.table.consumed
+        if self.stopping or not left:
+            self._end("stopped" if left else "finished")
+            return
+        speeds = {name: self.roster.members[name].speed for name in names}
+        plan = plan_round(speeds, self.train, self.how, tokens_done=self.tokens, samples_left=left)
+        self.round, self._started_s, self.updates, self.begins = plan, self.now_s(), {}, {}
+        available = self.table.unclaimed
+        for name in sorted(names):
+            ranges = self.table.top_up(name, plan.wanted(name, available)) if plan.shares[name] else []
+            self.begins[name] = self._begin(name, sequences=plan.shares[name], steps=plan.steps, ranges=ranges)
+            member = self.roster.members[name]
+            member.phase, member.progressed_s = "in round", self.now_s()
+
+    def _begin(self, name: str, *, sequences: int, steps: int, ranges: Ranges) -> Header:
+        assert self.round is not None
+        assert self.train is not None
+        seconds = self.round.seconds
+        return {
+            "kind": "begin",
+            "round": self.number,
+            "exchange": self.round.exchange,
+            "steps": steps if count(ranges) else 0,
+            "seconds": None if seconds is None else max(0.0, seconds - (self.now_s() - self._started_s)),
+            "sequences": sequences,
+            "ranges": ranges,
+            "tokens": self.tokens,
+            "batch_tokens": self.round.sequences * self.train.seq_len,
+            "step": self.step,
+            "leader": self.leader(),
+        }
+
+    def take(self, member: Member, header: Header, payload: memoryview, *, whole: bool) -> Reply | None:
+        """Take what an island hands in. Returns a reply at once if it cannot count; else `answer` has one later."""
+        member.last_seen_s = member.progressed_s = self.now_s()
+        if self.ended:
+            return self._ended_reply()
+        if why := self._unusable(member, header):
+            self._release(member.name)
+            return {"kind": "commit", "rejoin": why}, b""
+        member.phase, member.leaving, member.hash = "handed in", bool(header["leave"]), header["hash"]
+        self.updates[member.name] = Update(member.name, header, payload, whole)
+        return None
+
+    def _unusable(self, member: Member, header: Header) -> str:
+        """Return why what an island hands in cannot count; it says anew where it stands then."""
+        assert self.train is not None
+        if self.round is None or header["round"] != self.number or member.name not in self.begins:
+            return f"round {header['round']} is over"
+        held = count(self.table.held.get(member.name, []))
+        if not 0 <= header["samples"] <= held or header["tokens"] != header["samples"] * self.train.seq_len:
+            return f"{header['samples']} samples with {header['tokens']} tokens, where it held {held} samples"
+        return ""
+
+    def answer(self, member: Member, number: int) -> Reply | None:
+        """Return what came of round `number` for an island that handed in; None while it is under way."""
+        return None if self.number == number and not self.ended else self._replies[member.name]
+
+    def _in_round(self) -> list[Member]:
+        return [member for member in self.roster.members.values() if member.name in self.begins]
+
+    def _all_handed_in(self) -> bool:
+        catching_up = [m for m in self.roster.members.values() if m.phase == "catching up"]
+        if any(self.now_s() - m.progressed_s < CATCH_UP_S for m in catching_up):
+            return False
+        return all(member.name in self.updates for member in self._in_round())
+
+    # -- the commit ----------------------------------------------------------------------------------------------
+
+    def _commit(self) -> None:
+        """Merge what was handed in, write it down, answer everyone, and begin the next round."""
+        assert self.round is not None
+        plan, updates = self.round, self.updates
+        merged = merge_updates(updates, plan, self.how, rates=self.roster.rates, residual=self._residual)
+        self._residual = merged.residual
+        used = {name: self.table.consume(name, update.samples) for name, update in updates.items()}
+        for name in [*self.table.held]:
+            self.table.give_back(name)
+        self.step += merged.steps
+        self.tokens += sum(update.tokens for update in updates.values())
+        self.merges += int(merged.applied and plan.exchange == "weights")
+        self.roster.charge(self.now_s())
+        entries = {name: self._settle(update, merged, used[name]) for name, update in sorted(updates.items())}
+        record = self._record(plan, merged, entries)
+        self.log.append(record)
+        self._tell(record, merged)
+        self.number += 1
+        self.base = ""
+        self._go_on(plan, record, merged)
+
+    def _settle(self, update: Update, merged: Merged, used: Ranges) -> dict[str, Any]:
+        """Book one island's update, and return its entry in the commit."""
+        assert self.round is not None
+        name, facts, verdict = update.island, update.header, merged.verdicts[update.island]
+        account, member = self.roster.account(name), self.roster.members.get(name)
+        account.tokens += update.tokens
+        account.steps += update.steps
+        account.rounds += 1
+        account.train_s += facts["train_s"]
+        account.rejected += int(not verdict.accepted)
+        account.sent_bytes += len(update.payload)
+        account.received_bytes += len(merged.payload)
+        if verdict.accepted and update.steps:
+            self.roster.remember_rate(f"{self.round.exchange}/{name}", merged.rates[name])
+        if member is not None and self.how.rounds == "clock" and facts["train_s"] > 0:
+            measured = update.tokens / facts["train_s"]
+            member.speed = measured if account.rounds < 3 else member.speed + NEW_SPEED * (measured - member.speed)
+        return {
+            **{key: facts[key] for key in ("hash", "train_s", "round_s", "lost_s")},
+            **{"steps": update.steps, "tokens": update.tokens, "ranges": used},
+            **{"weight": merged.weights.get(name, 0.0), "rate": merged.finite_rate(name)},
+            **{"accepted": verdict.accepted, "why": verdict.why},
+            **{"sent_bytes": len(update.payload), "received_bytes": len(merged.payload)},
+        }
+
+    def _record(self, plan: Round, merged: Merged, entries: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "round": self.number,
+            "exchange": plan.exchange,
+            "planned_steps": plan.steps,
+            "seconds": self.now_s() - self._started_s,
+            "members": entries,
+            "applied": merged.applied,
+            "step": self.step,
+            "tokens": self.tokens,
+            "samples": self.table.consumed,
+            "merges": self.merges,
+            "held_s": max((account.held_s for account in self.roster.accounts.values()), default=0.0),
+            "table": self.table.to_json(),
+            **self.roster.to_json(),
+        }
+
+    def _tell(self, record: dict[str, Any], merged: Merged) -> None:
+        lines = [line for update in self.updates.values() for line in update.header["lines"]]
+        losses = [line["loss"] for line in lines if line["loss"] is not None]
+        self.loss = sum(losses) / len(losses) if losses else self.loss
+        self.listener.committed(record, lines)
+        for name, verdict in merged.verdicts.items():
+            if verdict.why:
+                ranges = record["members"][name]["ranges"]
+                facts = {"accepted": verdict.accepted, "why": verdict.why, "ranges": ranges}
+                self.listener.event("guard", island=name, round=self.number, **facts)
+
+    def _go_on(self, plan: Round, record: dict[str, Any], merged: Merged) -> None:
+        """Begin the next round, and prepare everyone's reply."""
+        updates, members = self.updates, self.roster.members
+        staying = [name for name in updates if name in members and not members[name].leaving]
+        sound = [name for name in staying if name not in merged.must_rejoin]
+        self.begins = {}
+        if sound:
+            self._plan(sound)
+        else:
+            self._await_islands()
+        reply = {"kind": "commit", "record": record, "applied": merged.applied, "n_stats": merged.n_stats}
+        reply |= {"compress": merged.compress} | ({"ended": self.ended} if self.ended else {})
+        self._replies = {
+            name: (
+                {**reply, "begin": self.begins.get(name), "rejoin": merged.must_rejoin.get(name, "")},
+                merged.payload,
+            )
+            for name in updates
+        }
+
+    def _await_islands(self) -> None:
+        self.round, self.updates, self.begins, self.base = None, {}, {}, ""
+        self._gathering_s = self.now_s() if self.roster.members else None
+
+    def _end(self, how: str) -> None:
+        self.round, self.ended = None, how
+
+    def _ended_reply(self) -> Reply:
+        return {"kind": "ended", "how": self.ended, "leader": self.leader()}, b""
+
+    def _release(self, name: str) -> None:
+        self.begins.pop(name, None)
+        self.table.give_back(name)
+
+    # -- what others see -----------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """Return where the run stands, for a display."""
+        self.roster.charge(self.now_s())
+        return {
+            "kind": "status",
+            "round": self.number,
+            "exchange": self.round.exchange if self.round else None,
+            "steps": self.round.steps if self.round else 0,
+            "step": self.step,
+            "tokens": self.tokens,
+            "total_tokens": self.table.total * (self.train.seq_len if self.train else 0),
+            "loss": self.loss,
+            "ended": self.ended,
+            "islands": {name: self._status_of(name) for name in self.islands},
+        }
+
+    def _status_of(self, name: str) -> dict[str, Any]:
+        member, account = self.roster.members.get(name), self.roster.accounts.get(name, Account())
+        share = self.round.shares.get(name, 0) if self.round else 0
+        speed = account.tokens / account.train_s if account.train_s else 0.0
+        if member is not None and self.how.rounds == "clock":
+            speed = member.speed
+        state = member.phase if member else "away"
+        return {"state": state, "tokens_per_s": speed, "share": share, **asdict(account)}
+
+
+def most_common(hashes: list[str]) -> str:
+    """Return the hash that most islands have; among equals the first by name, so that everybody picks the same."""
+    counts = Counter(hashes)
+    return max(sorted(counts), key=lambda digest: counts[digest])

@@ -1,0 +1,33 @@
+"""A model's parameters, gradients and moments as one flat array each, in the order of parameter names."""
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from everyflop.islands.codec import Flat
+
+
+def flatten(tensors: Sequence[Tensor]) -> Flat:
+    """Return copies of tensors, one after the other, in host memory."""
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).cpu().numpy()
+
+
+@torch.no_grad()
+def unflatten_into(flat: Flat, tensors: Sequence[Tensor]) -> None:
+    """Copy a flat array into tensors, in the same order. Raises ValueError when sizes differ."""
+    if flat.size != (size := sum(tensor.numel() for tensor in tensors)):
+        raise ValueError(f"{flat.size} numbers for tensors of {size}")
+    flat = flat if flat.flags.writeable else flat.copy()
+    for tensor, part in zip(tensors, torch.from_numpy(flat).split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(part.view(tensor.shape))
+
+
+def fingerprint(*arrays: Flat) -> str:
+    """Return a checksum of arrays' bytes: fast, and made to find faults, not forgers."""
+    total = 0
+    for array in arrays:
+        total = zlib.crc32(np.ascontiguousarray(array).tobytes(), total)
+    return f"{total:08x}"

@@ -1,0 +1,68 @@
+"""Judge the updates of a round before they are merged.
+
+What is not finite, or starts from another anchor, is rejected always. An update whose norm for each root of a step is
+far above both the island's own earlier ones and those of the others in the round is rejected, one less far above is
+clipped. When there is no sound update at all, nothing is merged: the round is rolled back.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+REJECT_ABOVE, CLIP_ABOVE = 5.0, 2.5
+"""Times the median. Norms of sound updates of one island vary by some tenths from round to round after the first few
+(see docs/islands.md); a batch of another domain doubles them."""
+
+FEWEST_EARLIER = 4
+"""Rounds of an island before its own history counts."""
+
+REMEMBERED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of one update."""
+
+    accepted: bool
+    scale: float
+    """What the update is multiplied by; below 1 it is clipped."""
+    why: str
+    """Empty for an update that is taken as it is."""
+
+
+def judge(
+    rates: Mapping[str, float], earlier: Mapping[str, list[float]], *, outliers: bool = True
+) -> dict[str, Verdict]:
+    """Return a verdict on each island's update.
+
+    `rates` are norms over the root of the steps in this round, `earlier` those of the rounds before. An outlier must
+    be one against its own past and, where others took part, against them too: a batch that is hard for all is no fault.
+    """
+    verdicts = {name: Verdict(False, 0.0, "not finite") for name, rate in rates.items() if not math.isfinite(rate)}
+    sound = {name: rate for name, rate in rates.items() if name not in verdicts}
+    for name, rate in sound.items():
+        times = _times_usual(name, rate, sound, earlier) if outliers else 1.0
+        usual = f"{times:.3g} times the usual norm"
+        if times > REJECT_ABOVE:
+            verdicts[name] = Verdict(False, 0.0, usual)
+        elif times > CLIP_ABOVE:
+            verdicts[name] = Verdict(True, CLIP_ABOVE / times, f"{usual}, clipped to {CLIP_ABOVE:g}")
+        else:
+            verdicts[name] = Verdict(True, 1.0, "")
+    return verdicts
+
+
+def _times_usual(name: str, rate: float, rates: Mapping[str, float], earlier: Mapping[str, list[float]]) -> float:
+    """Return the smaller of: times the island's own median, times the median of the others in this round."""
+    compared: list[float] = []
+    own = earlier.get(name, [])
+    if len(own) >= FEWEST_EARLIER and (median := statistics.median(own)) > 0:
+        compared.append(rate / median)
+    others = [other for peer, other in rates.items() if peer != name]
+    if others and (median := statistics.median(others)) > 0:
+        compared.append(rate / median)
+    has_history = len(own) >= FEWEST_EARLIER
+    if not compared or not (has_history or len(others) >= 2):
+        return 1.0  # one other island and no past: nothing says which of the two is odd
+    return min(compared)

@@ -1,0 +1,84 @@
+"""Merge the updates of islands, and what the merged one does to the anchor.
+
+Symbols: p an island's share of the round's tokens, tau its inner steps, Delta its pseudo-gradient.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from everyflop.islands.codec import Flat
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What stands behind one update."""
+
+    tokens: int
+    steps: int
+
+
+def token_shares(work: Mapping[str, Work]) -> dict[str, float]:
+    """Return p: each island's share of the tokens."""
+    total = sum(done.tokens for done in work.values())
+    return {name: done.tokens / total for name, done in work.items()}
+
+
+def mean_steps(work: Mapping[str, Work]) -> float:
+    """Return tau, the steps of the round: sum of p_i tau_i."""
+    return sum(p * work[name].steps for name, p in token_shares(work).items())
+
+
+def coefficients(work: Mapping[str, Work], rule: str) -> dict[str, float]:
+    """Return what each pseudo-gradient is multiplied by: tau p_i / tau_i, or p_i for the rule "tokens".
+
+    An island that did more steps than others with the same batch has both more tokens and a longer Delta; dividing by
+    its own steps keeps speed from counting twice (FedNova, arXiv 2007.07481, eq. 6).
+    """
+    shares = token_shares(work)
+    if rule == "tokens":
+        return shares
+    tau = mean_steps(work)
+    return {name: tau * p / work[name].steps for name, p in shares.items()}
+
+
+def weighted_sum(parts: Sequence[tuple[float, Flat]]) -> Flat:
+    """Return the sum of coefficient times array in the order given, rounded after every operation.
+
+    Multiplying and adding apart keeps the bits the same on every processor; a fused operation would not.
+    """
+    (first, array), *rest = parts
+    total = array * array.dtype.type(first)
+    for coefficient, array in rest:
+        total += array * array.dtype.type(coefficient)
+    return total
+
+
+@dataclass(slots=True)
+class OuterStep:
+    """Nesterov's momentum on merged pseudo-gradients: m = mu m + Delta, anchor -= eta (Delta + mu m)."""
+
+    lr: float
+    momentum: float
+    buffer: Flat | None = None
+    """m; None before the first round, and always without momentum."""
+
+    def apply(self, anchor: Flat, merged: Flat) -> Flat:
+        """Return the next anchor."""
+        update = merged
+        if self.momentum:
+            mu = merged.dtype.type(self.momentum)
+            self.buffer = merged.copy() if self.buffer is None else self.buffer * mu + merged
+            update = merged + self.buffer * mu
+        return anchor - update * merged.dtype.type(self.lr) if self.lr != 1 else anchor - update
+
+
+def norm(flat: Flat) -> float:
+    """Return the Euclidean norm, summed in fp64; NaN or infinity if any number is."""
+    total = 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for first in range(0, flat.size, 1 << 18):
+            part = flat[first : first + (1 << 18)].astype(np.float64)
+            total += float(part @ part)
+    return float(np.sqrt(total))

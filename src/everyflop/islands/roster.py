@@ -1,0 +1,84 @@
+"""Who takes part: the islands that are connected now, and what each has done and cost over the whole run."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from everyflop.islands.guards import REMEMBERED
+from everyflop.islands.wire import Connection
+
+
+@dataclass(slots=True)
+class Account:
+    """One island's totals, over all its processes. Part of every commit, so that they survive whatever happens."""
+
+    held_s: float = 0.0
+    """Time it was connected: that is what is paid for."""
+    train_s: float = 0.0
+    """Of that, in forward, backward and optimizer steps, simulated waiting of slower devices included."""
+    tokens: int = 0
+    steps: int = 0
+    rounds: int = 0
+    joins: int = 0
+    rejected: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Member:
+    """A connected island."""
+
+    name: str
+    connection: Connection
+    pulse: Connection | None = None
+    speed: float = 1.0
+    """Tokens/s while it trains."""
+    round: int = 0
+    """Number of the round whose anchor it holds."""
+    hash: str = ""
+    record: dict[str, Any] | None = None
+    """The newest commit that it knows."""
+    phase: str = "joining"
+    """joining, catching up, in round, handed in."""
+    last_seen_s: float = 0.0
+    progress: int = -1
+    progressed_s: float = 0.0
+    longest_step_s: float = 0.0
+    held_from_s: float = 0.0
+    leaving: bool = False
+    lost: str = ""
+    """Why it is gone; empty while it is there."""
+
+
+@dataclass(slots=True)
+class Roster:
+    """All islands of a run by name."""
+
+    members: dict[str, Member] = field(default_factory=dict)
+    accounts: dict[str, Account] = field(default_factory=dict)
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    """Norm over the root of steps of each island's accepted updates, newest last; one list for each kind of exchange,
+    "gradients/NAME" and "weights/NAME"."""
+
+    def account(self, name: str) -> Account:
+        """Return an island's totals."""
+        return self.accounts.setdefault(name, Account())
+
+    def remember_rate(self, key: str, rate: float) -> None:
+        """Add to the history that guards compare with."""
+        self.rates[key] = [*self.rates.get(key, []), rate][-REMEMBERED:]
+
+    def charge(self, now_s: float) -> None:
+        """Add the time since the last charge to every connected island's account."""
+        for member in self.members.values():
+            self.account(member.name).held_s += now_s - member.held_from_s
+            member.held_from_s = now_s
+
+    def to_json(self) -> dict[str, Any]:
+        """Return accounts and rates as plain JSON."""
+        return {"accounts": {name: asdict(one) for name, one in sorted(self.accounts.items())}, "rates": self.rates}
+
+    def restore(self, facts: dict[str, Any]) -> None:
+        """Take accounts and rates from a commit."""
+        self.accounts = {name: Account(**one) for name, one in facts["accounts"].items()}
+        self.rates = {name: list(rates) for name, rates in facts["rates"].items()}

@@ -1,0 +1,39 @@
+"""The round log: one JSON line for each commit, flushed to disk before anybody hears of it.
+
+A line holds all that a coordinator needs to go on: where the run stands, the sample table, what each island did, has
+done and has cost, the guards' verdicts and hashes. Islands keep the same lines.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from everyflop.base.files import append_line, read_lines, sync_file, write_atomic
+
+SCHEMA = 1
+
+
+class RoundLog:
+    """Appends commits to a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Add one commit, durably."""
+        append_line(self.path, {"schema": SCHEMA, **record})
+        sync_file(self.path)
+
+    def last(self) -> dict[str, Any] | None:
+        """Return the newest commit."""
+        lines = read_lines(self.path)
+        return lines[-1] if lines else None
+
+    def cut(self, round_number: int) -> int:
+        """Drop the commits that led beyond a round, which nobody holds any more; return how many they were."""
+        lines = read_lines(self.path)
+        kept = [line for line in lines if line["round"] < round_number]
+        if len(kept) < len(lines):
+            import json
+
+            write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
+        return len(lines) - len(kept)

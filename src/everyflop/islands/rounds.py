@@ -1,0 +1,86 @@
+"""What the islands do in a round: how many steps of which batch, for how long, and with which share of it. Pure."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from everyflop.islands.shares import batch_shares
+from everyflop.optim.batch import batch_tokens_at
+from everyflop.spec.islands import IslandsSpec
+from everyflop.spec.train import TrainSpec
+
+RESERVE = 1.3
+"""Samples that an island holds in a round by the clock, over what it is expected to use."""
+
+Exchange = Literal["gradients", "weights"]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The plan of one round."""
+
+    exchange: Exchange
+    """Gradients at every step, or pseudo-gradients at the end of the round."""
+    steps: int
+    seconds: float | None
+    """When the bell rings, after the round's start; None where steps are counted and not time."""
+    sequences: int
+    """In a step of all islands together."""
+    shares: dict[str, int]
+    """Each island's sequences of it."""
+
+    def wanted(self, island: str, available: int) -> int:
+        """Return how many samples an island should hold, of those that are available to all."""
+        exact = self.steps * self.shares[island]
+        if self.seconds is None:
+            return exact
+        reserved = {name: math.ceil(RESERVE * self.steps * share) + share for name, share in self.shares.items()}
+        return reserved[island] if sum(reserved.values()) <= available else exact
+
+
+def plan_round(
+    speeds: Mapping[str, float], train: TrainSpec, islands: IslandsSpec, *, tokens_done: int, samples_left: int
+) -> Round:
+    """Plan the round that begins after tokens_done tokens for islands of these speeds, in tokens/s.
+
+    The last round of a run is as short as what is left; the last step of all may be smaller than a batch.
+    """
+    sequences = min(batch_tokens_at(tokens_done, train) // train.seq_len, samples_left)
+    exchange: Exchange = "gradients" if is_synchronous(tokens_done, train, islands) else "weights"
+    step_s = sequences * train.seq_len / sum(speeds.values())
+    steps = 1
+    if exchange == "weights":
+        steps = islands.steps if islands.round_s is None else max(1, round(islands.round_s / step_s))
+        steps = min(steps, max(1, round(samples_left / sequences)))
+    by_clock = exchange == "weights" and islands.rounds == "clock"
+    seconds = None
+    if by_clock:
+        seconds = steps * step_s if islands.round_s is None else min(islands.round_s, steps * step_s)
+    return Round(exchange, steps, seconds, sequences, batch_shares(speeds, sequences))
+
+
+def is_synchronous(tokens_done: int, train: TrainSpec, islands: IslandsSpec) -> bool:
+    """Whether gradients are exchanged at every step at this point of a run."""
+    return islands.steps == 1 or tokens_done < islands.sync_share * train.tokens
+
+
+def total_samples(train: TrainSpec) -> int:
+    """Return how many samples a run uses: whole batches, as one process alone would."""
+    done = 0
+    while done < train.batch_warmup_tokens and done + batch_tokens_at(done, train) <= train.tokens:
+        done += batch_tokens_at(done, train)
+    full = batch_tokens_at(max(done, train.batch_warmup_tokens), train)
+    if done >= train.batch_warmup_tokens:
+        done += (train.tokens - done) // full * full
+    return done // train.seq_len
+
+
+def another_step(*, done: int, elapsed_s: float, last_step_s: float, seconds: float | None, steps: int) -> bool:
+    """Whether an island begins another step of its round.
+
+    By the clock: the first step always, then each whose larger part comes before the bell. Otherwise exactly `steps`.
+    """
+    if seconds is None:
+        return done < steps
+    return done == 0 or elapsed_s + last_step_s / 2 <= seconds

@@ -1,0 +1,91 @@
+"""Who trains which samples: every global sample number is held by one island at most, and consumed once.
+
+An island holds ranges of numbers and consumes them in their order. What it gives back, or held when it was lost, is
+free again and goes out before any new number. Pure bookkeeping: no clock, no sockets.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Ranges = list[list[int]]
+"""[first, count] each, in the order of use."""
+
+
+def count(ranges: Ranges) -> int:
+    """Return how many numbers ranges hold."""
+    return sum(n for _, n in ranges)
+
+
+def take(ranges: Ranges, n: int) -> tuple[Ranges, Ranges]:
+    """Return the first n numbers of ranges and the rest. Raises ValueError if there are fewer."""
+    if n > count(ranges):
+        raise ValueError(f"{n} samples wanted of {count(ranges)} held")
+    taken: Ranges = []
+    left = [list(one) for one in ranges]
+    while n:
+        first, here = left[0]
+        used = min(n, here)
+        taken.append([first, used])
+        left[0] = [first + used, here - used]
+        left = left if left[0][1] else left[1:]
+        n -= used
+    return taken, left
+
+
+def numbers(ranges: Ranges) -> list[int]:
+    """Return the sample numbers in ranges."""
+    return [number for first, n in ranges for number in range(first, first + n)]
+
+
+@dataclass(slots=True)
+class SampleTable:
+    """Which of `total` samples are used up, held or free."""
+
+    total: int
+    next: int = 0
+    """The first number that was never handed out."""
+    free: Ranges = field(default_factory=list)
+    """Numbers below `next` that came back unused, ascending."""
+    held: dict[str, Ranges] = field(default_factory=dict)
+
+    @property
+    def unclaimed(self) -> int:
+        """How many numbers nobody has used or holds."""
+        return self.total - self.next + count(self.free)
+
+    @property
+    def consumed(self) -> int:
+        """How many numbers are used up."""
+        return self.total - self.unclaimed - sum(count(ranges) for ranges in self.held.values())
+
+    def top_up(self, island: str, wanted: int) -> Ranges:
+        """Let an island hold `wanted` numbers, or as many as there are; return all that it holds."""
+        held = self.held.setdefault(island, [])
+        missing = min(max(0, wanted - count(held)), self.unclaimed)
+        again, self.free = take(self.free, min(missing, count(self.free)))
+        fresh = missing - count(again)
+        held += again + ([[self.next, fresh]] if fresh else [])
+        self.next += fresh
+        return [list(one) for one in held]
+
+    def consume(self, island: str, n: int) -> Ranges:
+        """Take note that an island used the first n numbers it holds; return them. ValueError if it holds fewer."""
+        used, self.held[island] = take(self.held.get(island, []), n)
+        return used
+
+    def give_back(self, island: str) -> Ranges:
+        """Free all that an island holds; return it."""
+        back = self.held.pop(island, [])
+        self.free = sorted(self.free + back)
+        return back
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the table as plain JSON."""
+        return {"total": self.total, "next": self.next, "free": self.free, "held": self.held}
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> "SampleTable":
+        """Return the table that to_json wrote."""
+        held = {name: [list(one) for one in ranges] for name, ranges in facts["held"].items()}
+        return cls(facts["total"], facts["next"], [list(one) for one in facts["free"]], held)

@@ -1,0 +1,170 @@
+"""Messages between coordinator and islands: a JSON header and bytes, over TCP. Nothing is ever unpickled.
+
+    4 bytes length of the header | 8 bytes length of the payload | header (JSON, UTF-8) | payload
+
+A connection opens with a proof of the shared secret by both sides (HMAC of the other's nonce), so that neither talks
+to a stranger. Payloads carry a CRC in the header, which tells a flipped bit from a sound update. For privacy on an open
+network give `tls`, or use a tunnel: the secret alone encrypts nothing.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import json
+import secrets
+import socket
+import ssl
+import struct
+import threading
+import zlib
+from typing import Any
+
+from everyflop.base.errors import UsageError
+from everyflop.islands.link import CHUNK_BYTES, Link
+
+_HEAD = struct.Struct("!IQ")
+_MOST_HEADER_BYTES = 64 << 20
+_NONCE_BYTES = 32
+_MAGIC = b"everyflop-islands-1\n"
+
+Header = dict[str, Any]
+
+
+class Broken(ConnectionError):
+    """The other side is gone, or does not speak this protocol."""
+
+
+class Connection:
+    """One side of an open connection. Sending and receiving may happen in different threads."""
+
+    def __init__(self, sock: socket.socket, link: Link | None = None):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock, self._link = sock, link
+        self._sending = threading.Lock()
+        self.sent_bytes = self.received_bytes = 0
+
+    def send(self, header: Header, payload: bytes | memoryview = b"") -> None:
+        """Send one message. Raises Broken when the other side is gone."""
+        if len(payload):
+            header = {**header, "crc32": zlib.crc32(payload)}
+        text = json.dumps(header).encode()
+        with self._sending:
+            if self._link:
+                self._link.message()
+            self._send_all(memoryview(_HEAD.pack(len(text), len(payload)) + text))
+            self._send_all(memoryview(payload))
+
+    def receive(self, timeout_s: float | None = None) -> tuple[Header, memoryview]:
+        """Wait for one message. Raises Broken when the other side is gone or its bytes make no sense, TimeoutError."""
+        self._sock.settimeout(timeout_s)
+        n_header, n_payload = _HEAD.unpack(self._receive_exactly(_HEAD.size))
+        if n_header > _MOST_HEADER_BYTES:
+            raise Broken("a header too long for any message")
+        self._sock.settimeout(None)
+        try:
+            header = json.loads(bytes(self._receive_exactly(n_header)))
+        except ValueError as error:
+            raise Broken(f"a header that is no JSON: {error}") from None
+        if not isinstance(header, dict):
+            raise Broken("a header that is no table")
+        return header, self._receive_exactly(n_payload)
+
+    def close(self) -> None:
+        """End the connection; whoever waits on it gets Broken."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._sock.close()
+
+    def _send_all(self, data: memoryview) -> None:
+        try:
+            for first in range(0, len(data), CHUNK_BYTES):
+                chunk = data[first : first + CHUNK_BYTES]
+                if self._link:
+                    self._link.pace("up", len(chunk))
+                self._sock.sendall(chunk)
+                self.sent_bytes += len(chunk)
+        except OSError as error:
+            raise Broken(f"sending failed: {error}") from error
+
+    def _receive_exactly(self, n: int) -> memoryview:
+        try:
+            buffer = memoryview(bytearray(n))
+        except MemoryError:
+            raise Broken(f"a payload of {n} bytes, which no message has") from None
+        filled = 0
+        while filled < n:
+            end = min(n, filled + CHUNK_BYTES)
+            try:
+                got = self._sock.recv_into(buffer[filled:end])
+            except TimeoutError:
+                raise
+            except OSError as error:
+                raise Broken(f"receiving failed: {error}") from error
+            if not got:
+                raise Broken("the other side closed the connection")
+            if self._link:
+                self._link.pace("down", got)
+            filled += got
+            self.received_bytes += got
+        return buffer
+
+
+def is_whole(header: Header, payload: memoryview) -> bool:
+    """Whether a payload is what was sent."""
+    return not len(payload) or zlib.crc32(payload) == header.get("crc32")
+
+
+def prove(connection_socket: socket.socket, secret: bytes, *, server: bool) -> None:
+    """Exchange nonces and proofs of the secret. Raises Broken when the other side does not know it."""
+    mine = secrets.token_bytes(_NONCE_BYTES)
+    try:
+        connection_socket.settimeout(10.0)
+        connection_socket.sendall(_MAGIC + mine)
+        hello = _exactly(connection_socket, len(_MAGIC) + _NONCE_BYTES)
+        if hello[: len(_MAGIC)] != _MAGIC:
+            raise Broken("it speaks another protocol, or another version of this one")
+        theirs = hello[len(_MAGIC) :]
+        connection_socket.sendall(_proof(secret, theirs, b"server" if server else b"island"))
+        proof = _exactly(connection_socket, hashlib.sha256().digest_size)
+        if not hmac.compare_digest(proof, _proof(secret, mine, b"island" if server else b"server")):
+            raise Broken("it has another secret")
+        connection_socket.settimeout(None)
+    except OSError as error:
+        raise error if isinstance(error, Broken) else Broken(str(error)) from error
+
+
+def _proof(secret: bytes, nonce: bytes, side: bytes) -> bytes:
+    return hmac.new(secret, side + nonce, hashlib.sha256).digest()
+
+
+def _exactly(sock: socket.socket, n: int) -> bytes:
+    data = b""
+    while len(data) < n:
+        part = sock.recv(n - len(data))
+        if not part:
+            raise Broken("it closed the connection before it proved the secret: is the secret the same on both sides?")
+        data += part
+    return data
+
+
+def connect(
+    address: str, secret: bytes, *, link: Link | None = None, tls: ssl.SSLContext | None = None, timeout_s: float = 10.0
+) -> Connection:
+    """Connect to HOST:PORT and prove the secret. Raises Broken, and UsageError for an address that is none."""
+    host, port = parse_address(address)
+    try:
+        sock = socket.create_connection((host, port), timeout=timeout_s)
+        if tls is not None:
+            sock = tls.wrap_socket(sock, server_hostname=host)
+        prove(sock, secret, server=False)
+    except OSError as error:
+        raise error if isinstance(error, Broken) else Broken(f"{address}: {error}") from error
+    return Connection(sock, link)
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Split HOST:PORT. Raises UsageError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UsageError(f"'{address}' is no address: write HOST:PORT, such as 10.0.0.1:7700.")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,72 @@
+"""The islands of a run, and how they meet: [[island]] and [islands] of a run file.
+
+exchange.py is what a fleet file says of the same for plans.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from everyflop.spec.base import Count, Misfit, Spec
+
+
+class IslandSpec(Spec):
+    """One [[island]]: devices that train one replica together."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    devices: Count = 1
+    """Devices that are held and paid for."""
+    device: str = ""
+    """torch's device type; by default what the island finds where it runs."""
+    threads: int | None = Field(default=None, gt=0, le=4096)
+    """CPU threads; by default the run's, or an equal share of the cores."""
+    price_per_device_hour: float | None = Field(default=None, ge=0)
+    """Overrides that of [money]."""
+    slowdown: float = Field(default=1.0, ge=1, le=1000)
+    """Simulates a slower device: multiplies the time of each step, by waiting."""
+    link_gbit_per_s: float | None = Field(default=None, gt=0)
+    """Simulates a thin link to the coordinator, in each direction."""
+    link_latency_ms: float = Field(default=0.0, ge=0, le=10_000)
+    """Simulates a long way to the coordinator: added to each message, one way."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether anything about the island is made up."""
+        return self.slowdown > 1 or self.link_gbit_per_s is not None or self.link_latency_ms > 0
+
+
+class IslandsSpec(Spec):
+    """The [islands] table."""
+
+    steps: Count = 24
+    """Optimizer steps between two exchanges, after the synchronous start. With 1, islands exchange gradients."""
+    sync_share: float = Field(default=0.15, ge=0, le=1)
+    """Share of the run's tokens at its start over which gradients are exchanged at every step."""
+    rounds: Literal["clock", "steps"] = "clock"
+    """"clock" ends a round when its time is up; "steps" after exactly `steps` steps of every island, reproducibly."""
+    round_s: float | None = Field(default=None, gt=0)
+    """Length of a round by the clock; by default the time that `steps` steps take at the measured speeds."""
+    outer_lr: float = Field(default=1.0, gt=0, le=2)
+    """Learning rate of the outer step; 1 without momentum is plain averaging."""
+    outer_momentum: float = Field(default=0.0, ge=0, lt=1)
+    """Nesterov momentum of the outer step."""
+    merge: Literal["tokens", "steps"] = "steps"
+    """"steps" weighs updates by tokens over steps, so that speed never counts twice; "tokens" by tokens alone."""
+    compress: Literal["fp32", "bf16", "int8"] = "fp32"
+    """What updates travel as; int8 keeps its rounding error and adds it to the next update."""
+    guards: bool = True
+    """Reject updates far larger than an island's own earlier ones and the others'; the rest is rejected always."""
+    heartbeat_s: float = Field(default=5.0, gt=0)
+    """An island that is silent for this long is lost."""
+    hang_s: float | None = Field(default=None, gt=0)
+    """An island without progress for this long hangs; by default several times its longest step."""
+    join_s: float = Field(default=120.0, ge=0)
+    """How long a run waits at its start for islands that its file names."""
+    restarts: int = Field(default=100, ge=0)
+    """How often a local island that died is started again."""
+
+    def misfits(self) -> list[Misfit]:
+        """Return a clock's key without the clock."""
+        if self.round_s is not None and self.rounds == "steps":
+            return [("round_s", 'is for rounds = "clock": leave it out, or leave rounds = "steps" out')]
+        return []

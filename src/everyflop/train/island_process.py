@@ -1,0 +1,217 @@
+"""One island's process: build the model, find where it stands, take part, save."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from everyflop.backend.device import Device, detect
+from everyflop.base.errors import ExpectedNo, Interrupted, UsageError
+from everyflop.base.files import append_line, locked, write_atomic, write_json
+from everyflop.base.progress import progress
+from everyflop.checkpoint import Checkpoint, newest_good
+from everyflop.data.prepare import prepare
+from everyflop.islands.link import Link
+from everyflop.islands.member import Member
+from everyflop.spec.islands import IslandSpec
+from everyflop.spec.run import RunSpec
+from everyflop.train.bill import bill, total
+from everyflop.train.finish import finish
+from everyflop.train.first_screen import Forecast, forecast, meter_of
+from everyflop.train.island import Island
+from everyflop.train.replica import Replica
+from everyflop.train.resume import Start, find_start
+from everyflop.train.run_dir import LOCK_NAME, RunDir
+from everyflop.train.session import COMPANIONS, build_run_model, build_session, restore_session, save_session
+from everyflop.train.stop import StopRequest
+from everyflop.train.telemetry import Telemetry
+from everyflop.train.validate import validate
+
+
+def train_island(
+    run: RunSpec, name: str, coordinator: str, secret: bytes, *, stream: TextIO | None = None
+) -> dict[str, Any] | None:
+    """Train as one island of a run until it ends; return the summary on the island that wrote it, None elsewhere.
+
+    Raises UsageError when the coordinator refuses the island or cannot be reached, Interrupted after a signal.
+    """
+    out: TextIO = stream or sys.stderr
+    spec = island_of(run, name)
+    device = detect(processor=spec.device == "cpu")
+    if spec.device not in ("", device.type):
+        raise UsageError(f"the island '{name}' is of device '{spec.device}', and here is '{device.type}'.")
+    own = RunDir(run.dir / "islands" / name)
+    with locked(own.path / LOCK_NAME, busy=f"the island '{name}' of this run is in use by another process."):
+        process = _Process(run, spec, device, own, out)
+        return process.train(coordinator, secret)
+
+
+def island_of(run: RunSpec, name: str) -> IslandSpec:
+    """Return an island of a run by its name. Raises UsageError."""
+    found = {island.name: island for island in run.island}
+    if name not in found:
+        has = f"it has {', '.join(found)}" if found else "it has none: add [[island]] tables"
+        raise UsageError(f"the run has no island '{name}'; {has}.")
+    return found[name]
+
+
+def threads_of(run: RunSpec, spec: IslandSpec) -> int:
+    """Return an island's threads: its own, the run's, or an equal share of the cores."""
+    return spec.threads or run.run.threads or max(1, len(os.sched_getaffinity(0)) // len(run.island))
+
+
+class _Process:
+    """What train_island holds together."""
+
+    def __init__(self, run: RunSpec, spec: IslandSpec, device: Device, own: RunDir, out: TextIO):
+        threads = threads_of(run, spec)
+        self.run = run.model_copy(update={"run": run.run.model_copy(update={"threads": threads})})
+        self.spec, self.device, self.own, self.out = spec, device, own, out
+        self.shared = RunDir(run.dir)
+        self.telemetry = Telemetry(self.shared)
+        self.leads = False
+        """Whether this island saves, validates and finishes for all."""
+        self.saved_step = self.last_step = 0
+
+    def train(self, coordinator: str, secret: bytes) -> dict[str, Any] | None:
+        start = self._find_start()
+        settled = self.settled = start.settled
+        torch.set_num_threads(settled.threads)
+        model = build_run_model(settled, self.device)
+        self.measured = forecast(settled, model, self.device)
+        self.session = build_session(settled, model, self.device)
+        self.prepared = prepare(settled.run, progress=progress)
+        self.replica = Replica(self.session, self.run.islands)
+        if start.checkpoint is not None:
+            self._restore(start.checkpoint)
+        self._open_dirs()
+        member = self._member(coordinator, secret, self.measured)
+        island = Island(
+            self.spec,
+            self.run.islands,
+            self.replica,
+            self.prepared.train(settled.run.run.seed),
+            member,
+            after_commit=self._after_commit,
+            mfu=meter_of(settled, self.measured).mfu,
+        )
+        with StopRequest() as stop:
+            try:
+                how, leads = island.run(stop)
+                if how == "finished":
+                    self.leads = leads
+                    return self._finish() if leads else self._save("end of training")
+                self._save("the island left" if how == "left" else "stopped")
+                if stop.signal is not None:
+                    raise Interrupted(stop.signal, f"The island {self.spec.name} left; everything is saved.")
+                return None
+            finally:
+                member.leave()
+
+    def _find_start(self) -> Start:
+        """Settle the run and find the newest checkpoint of the run or of this island."""
+        start = find_start(self.run, self.shared, self.telemetry, self.device, progress=progress)
+        mine = newest_good(self.own.checkpoints, lambda path, why: None)
+        newest = start.checkpoint
+        if mine is not None and (newest is None or mine.step >= newest.step):
+            newest = mine
+        return Start(start.settled, newest, start.changes)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        restore_session(self.session, checkpoint)
+        noted = checkpoint.state.get("island")
+        if noted is None:
+            raise ExpectedNo(
+                f"{checkpoint.path} is of a run without islands. Start a run from its weights with model.init_from."
+            )
+        self.replica.round, self.replica.record = noted["round"], noted["record"]
+        if "outer.momentum" in checkpoint.tensors:
+            self.replica.outer.buffer = checkpoint.load(["outer.momentum"])["outer.momentum"].numpy()
+        self.replica.settle()
+        self.saved_step = self.last_step = checkpoint.step
+
+    def _open_dirs(self) -> None:
+        """Write what describes the run where checkpoints are saved."""
+        for run_dir in (self.shared, self.own):
+            run_dir.path.mkdir(parents=True, exist_ok=True)
+            write_atomic(run_dir.path / "tokenizer.json", self.prepared.tokenizer_path.read_bytes())
+            given = Path(self.settled.run.data.tokenizer)
+            for file in [(given if given.is_dir() else given.parent) / name for name in COMPANIONS if given.exists()]:
+                if file.is_file():
+                    write_atomic(run_dir.path / file.name, file.read_bytes())
+        self.shared.write_run(self.settled.run)
+        write_json(self.shared.data_manifest, self.prepared.manifest)
+
+    def _member(self, coordinator: str, secret: bytes, measured: Forecast) -> Member:
+        run, spec = self.settled.run, self.spec
+        facts = {
+            "model": self.settled.model.model_dump(mode="json"),
+            "train": run.train.model_dump(mode="json"),
+            "optim": run.optim.model_dump(mode="json"),
+            "router": run.router.model_dump(mode="json"),
+            "seed": run.run.seed,
+            "data": self.prepared.fingerprint,
+        }
+        return Member(
+            spec.name,
+            coordinator,
+            secret,
+            facts=facts,
+            tokens_per_s=measured.tokens_per_s / spec.slowdown,
+            heartbeat_s=run.islands.heartbeat_s,
+            give_state=self.replica.give,
+            link=Link(spec.link_gbit_per_s, spec.link_latency_ms) if spec.simulated else None,
+        )
+
+    def _after_commit(self, record: dict[str, Any], leads: bool) -> None:
+        """Keep the commit; validate and save when it is time."""
+        self.leads = leads
+        append_line(self.own.path / "rounds.jsonl", record)
+        before, self.last_step = self.last_step, record["step"]
+        train, every = self.settled.run.train, self.settled.run.checkpoint.every_steps
+        if leads and _crossed(before, record["step"], train.validate_every_steps):
+            self._validate(train.validate_windows, record["step"])
+        if _crossed(before, record["step"], every):
+            self._save("due")
+
+    def _validate(self, limit: int, step: int) -> None:
+        for name, windows in self.prepared.validation.items():
+            result = validate(self.session.model, windows, self.device.torch, limit=limit)
+            facts = {"set": name, "loss": result.loss, "bits_per_byte": result.bits_per_byte}
+            self.telemetry.event("validation", step=step, windows=min(limit, len(windows)), **facts)
+
+    def _save(self, why: str) -> None:
+        step = self.session.progress.step
+        if step == self.saved_step or self.replica.record is None:
+            return
+        run_dir = self.shared if self.leads else self.own
+        noted = {"name": self.spec.name, "round": self.replica.round, "record": self.replica.record}
+        buffer = self.replica.outer.buffer
+        outer = {} if buffer is None else {"momentum": torch.from_numpy(buffer)}
+        path = save_session(self.session, run_dir, self.prepared, island=noted, outer=outer)
+        self.telemetry.event("save", step=step, path=str(path), why=why, island=self.spec.name)
+        self.saved_step = step
+
+    def _finish(self) -> dict[str, Any]:
+        self._save("end of training")
+        record = self.replica.record
+        assert record is not None
+        bills = bill(record, self.run)
+        simulated = [island.name for island in self.run.island if island.simulated]
+        islands = {name: {**record["accounts"].get(name, {}), "cost": amount} for name, amount in bills.items()}
+        return finish(
+            self.session,
+            self.prepared,
+            self.shared,
+            self.telemetry,
+            device=self.device,
+            cost=total(bills),
+            more={"islands": islands, "rounds": record["round"] + 1, "simulated": simulated},
+        )
+
+
+def _crossed(before: int, after: int, every: int) -> bool:
+    """Whether a multiple of `every` lies in (before, after]."""
+    return every > 0 and before // every != after // every

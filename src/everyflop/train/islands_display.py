@@ -1,0 +1,97 @@
+"""Show islands while they train: a live table on a terminal, a plain line now and then elsewhere. Always on stderr."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from everyflop.base.progress import LINE_EVERY_S
+from everyflop.base.units import money, short_count, short_time
+from everyflop.spec.run import RunSpec
+from everyflop.train.bill import bill, total
+
+MIB = 2**20
+
+
+class IslandsDisplay:
+    """Takes the coordinator's status and shows it."""
+
+    def __init__(self, run: RunSpec, *, stream: TextIO | None = None, now_s: Callable[[], float] = time.monotonic):
+        self._run, self._stream, self._now_s = run, stream or sys.stderr, now_s
+        self._live: Live | None = None
+        self._last_line_s = -LINE_EVERY_S
+
+    def __enter__(self) -> "IslandsDisplay":
+        if self._stream.isatty():
+            self._live = Live(console=Console(file=self._stream), auto_refresh=False)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def note(self, text: str) -> None:
+        """Show a line that stays."""
+        if self._live is not None:
+            self._live.console.print(text)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def show(self, status: dict[str, Any]) -> None:
+        """Show where the run stands."""
+        if self._live is not None:
+            self._live.update(self.table(status), refresh=True)
+        elif self._now_s() - self._last_line_s >= LINE_EVERY_S and status["tokens"]:
+            self._last_line_s = self._now_s()
+            print(self.line(status), file=self._stream, flush=True)
+
+    def line(self, status: dict[str, Any]) -> str:
+        """Return the status as one line."""
+        islands = (
+            f"{name} {short_count(one['tokens_per_s'])}" if one["state"] != "away" else f"{name} away"
+            for name, one in status["islands"].items()
+        )
+        return f"{self._whole(status)} | tokens/s: {', '.join(islands)}"
+
+    def table(self, status: dict[str, Any]) -> Table:
+        """Return the status as a table, one row for each island."""
+        currency = self._run.money.currency
+        bills = bill({"accounts": status["islands"]}, self._run)
+        table = Table("island", "state", "tokens/s", "share", "rounds", "sent", currency, caption=self._whole(status))
+        batch = sum(one["share"] for one in status["islands"].values())
+        simulated = {island.name for island in self._run.island if island.simulated}
+        for name, one in status["islands"].items():
+            amount = bills[name]
+            table.add_row(
+                f"{name} (simulated)" if name in simulated else name,
+                one["state"],
+                short_count(one["tokens_per_s"]),
+                f"{100 * one['share'] / batch:.0f} %" if batch else "",
+                str(one["rounds"]),
+                f"{one['sent_bytes'] / MIB:.0f} MiB",
+                "" if amount is None else f"{amount:.4g}",
+            )
+        return table
+
+    def _whole(self, status: dict[str, Any]) -> str:
+        speed = sum(one["tokens_per_s"] for one in status["islands"].values() if one["state"] != "away")
+        amount = total(bill({"accounts": status["islands"]}, self._run))
+        left_s = (status["total_tokens"] - status["tokens"]) / speed if speed else None
+        example = " at example prices" if self._run.money.example else ""
+        exchange = {"gradients": "every step", "weights": f"every {status['steps']} steps"}.get(status["exchange"], "")
+        parts = [
+            f"round {status['round']}{f' (exchange {exchange})' if exchange else ''}",
+            f"step {status['step']}",
+            f"{short_count(status['tokens'])} tokens",
+            "" if status["loss"] is None else f"loss {status['loss']:.3f}",
+            f"{short_count(speed)} tokens/s",
+            "" if amount is None else money(amount, self._run.money.currency) + example,
+            "" if left_s is None else f"{short_time(left_s)} left",
+        ]
+        return " | ".join(part for part in parts if part)

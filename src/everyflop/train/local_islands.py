@@ -1,0 +1,183 @@
+"""Train a run's islands as processes of this machine: start them and the coordinator, show them, start what dies again.
+
+Each process is what a user starts by hand on several machines; this one only watches.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from everyflop.backend.device import detect
+from everyflop.base.errors import EveryflopError, ExpectedNo, Interrupted, UsageError
+from everyflop.base.files import write_atomic
+from everyflop.base.orphans import PARENT
+from everyflop.base.progress import progress
+from everyflop.data.prepare import prepare
+from everyflop.islands.secret import VARIABLE, new_secret
+from everyflop.islands.wire import Broken, Connection, connect
+from everyflop.spec.run import RunSpec
+from everyflop.train.islands_display import IslandsDisplay
+from everyflop.train.resume import find_start, refuse_changes
+from everyflop.train.run_dir import RunDir, claim, run_toml
+from everyflop.train.stop import StopRequest
+from everyflop.train.telemetry import Telemetry
+
+POLL_S = 0.2
+STATUS_EVERY_S = 1.0
+COORDINATOR = "coordinator"
+QUIET_EXITS = {0, 128 + signal.SIGINT, 128 + signal.SIGTERM}
+"""Exit codes of a process that ended as it should: the run is over, or somebody asked it to leave."""
+
+MOST_ATTEMPTS = 5
+"""How often a run is taken up again whose processes all ended without a summary."""
+
+
+@dataclass(slots=True)
+class Child:
+    """One process: the coordinator or an island."""
+
+    name: str
+    command: list[str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    starts: int = 0
+    done: bool = False
+
+    def start(self, secret: str) -> None:
+        """Start it, or start it again; what it prints is appended to its log."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, VARIABLE: secret, PARENT: str(os.getpid()), "OMP_WAIT_POLICY": "PASSIVE"}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+            )
+        self.starts += 1
+
+    def last_words(self) -> str:
+        """Return the end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-12:])
+
+
+def train_local(
+    run: RunSpec, *, resume: bool = False, allow_change: bool = False, stream: TextIO | None = None
+) -> dict[str, Any]:
+    """Train a run with islands on this machine and return its summary.
+
+    Raises UsageError when an island or the coordinator refuses its task, Interrupted after SIGINT or SIGTERM with
+    checkpoints saved, ExpectedNo when processes keep dying.
+    """
+    out: TextIO = stream or sys.stderr
+    with claim(run, resume=resume) as run_dir:
+        telemetry = Telemetry(run_dir)
+        start = find_start(run, run_dir, telemetry, detect(), progress=progress)
+        if not allow_change:
+            refuse_changes(start.changes)
+        prepare(start.settled.run, progress=progress)  # once, before all islands want it at the same time
+        for attempt in range(1, MOST_ATTEMPTS + 1):
+            _Launch(run, run_dir, telemetry, out).run()
+            if run_dir.summary.exists():
+                return json.loads(run_dir.summary.read_text())
+            telemetry.event("taken_up_again", attempt=attempt)
+        raise ExpectedNo(f"the islands ended {MOST_ATTEMPTS} times without finishing; see {run_dir.path / 'islands'}.")
+
+
+class _Launch:
+    """The processes of one attempt."""
+
+    def __init__(self, run: RunSpec, run_dir: RunDir, telemetry: Telemetry, out: TextIO):
+        self.run_spec, self.telemetry, self.secret = run, telemetry, new_secret()
+        folder = run_dir.path / "islands"
+        folder.mkdir(exist_ok=True)
+        run_file = folder / "run.toml"
+        write_atomic(run_file, run_toml(run))
+        self.address = f"127.0.0.1:{_free_port()}"
+        port = self.address.rpartition(":")[2]
+        everyflop = [sys.executable, "-m", "everyflop"]
+        coordinator = [*everyflop, "coordinator", str(run_file), "--port", port, "--claimed"]
+        island = [*everyflop, "train", str(run_file), "--coordinator", self.address, "--island"]
+        self.children = [Child(COORDINATOR, coordinator, folder / "coordinator.txt")]
+        self.children += [Child(i.name, [*island, i.name], folder / i.name / "log.txt") for i in run.island]
+        self.display = IslandsDisplay(run, stream=out)
+        self.status_connection: Connection | None = None
+
+    def run(self) -> None:
+        """Start everything and wait until all of it has ended."""
+        try:
+            with StopRequest() as stop, self.display:
+                for child in self.children:
+                    child.start(self.secret)
+                asked = shown_s = 0.0
+                while not all(child.done for child in self.children):
+                    time.sleep(POLL_S)
+                    if stop.signal is not None and not asked:
+                        asked = time.monotonic()
+                        self._signal_coordinator()
+                    for child in self.children:
+                        self._look_after(child, stopping=stop.signal is not None)
+                    if time.monotonic() - shown_s >= STATUS_EVERY_S:
+                        shown_s = time.monotonic()
+                        self._show()
+            if stop.signal is not None:
+                raise Interrupted(stop.signal, "Stopped; every island saved what was committed.")
+        finally:
+            for child in self.children:
+                if child.process is not None and child.process.poll() is None:
+                    child.process.kill()
+                    child.process.wait()
+
+    def _look_after(self, child: Child, *, stopping: bool) -> None:
+        if child.done or child.process is None or (code := child.process.poll()) is None:
+            return
+        if code in QUIET_EXITS:
+            child.done = True
+        elif code in (UsageError.exit_code, ExpectedNo.exit_code):
+            kind = UsageError if code == UsageError.exit_code else ExpectedNo
+            raise kind(f"{child.name} ended with exit code {code}:\n{child.last_words()}")
+        elif stopping or child.starts > self.run_spec.islands.restarts:
+            child.done = True
+            self.telemetry.event("given_up", process=child.name, code=code)
+            if not stopping:
+                raise EveryflopError(f"{child.name} died {child.starts} times, last:\n{child.last_words()}")
+        else:
+            self.telemetry.event("restart", process=child.name, code=code)
+            self.display.note(f"{child.name} died ({_how(code)}); it starts again")
+            child.start(self.secret)
+
+    def _signal_coordinator(self) -> None:
+        process = self.children[0].process
+        if process is not None and process.poll() is None:
+            process.terminate()
+        else:
+            for child in self.children[1:]:
+                if child.process is not None and child.process.poll() is None:
+                    child.process.terminate()
+
+    def _show(self) -> None:
+        try:
+            if self.status_connection is None:
+                self.status_connection = connect(self.address, self.secret.encode(), timeout_s=0.5)
+                self.status_connection.send({"kind": "status"})
+            else:
+                self.status_connection.send({"kind": "again"})
+            status, _ = self.status_connection.receive(timeout_s=2.0)
+            self.display.show(status)
+        except (Broken, TimeoutError):
+            if self.status_connection is not None:
+                self.status_connection.close()
+            self.status_connection = None
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def _how(code: int) -> str:
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"

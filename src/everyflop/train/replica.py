@@ -1,0 +1,114 @@
+"""An island's replica between rounds: anchor, outer step and moments, and how they go to an island that joins.
+
+The anchor is what all islands agreed on. It is a copy while weights move on from it; while gradients are exchanged at
+every step the weights themselves are the anchor.
+"""
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from everyflop.islands.codec import Flat
+from everyflop.islands.flat import fingerprint, flatten, unflatten_into
+from everyflop.islands.member import Standing, State
+from everyflop.islands.merge import OuterStep
+from everyflop.islands.wire import Header
+from everyflop.optim.optimizer import optimizer_steps, optimizer_tensors, restore_optimizer
+from everyflop.spec.islands import IslandsSpec
+from everyflop.train.router_vector import Vector, routers_from_vector, routers_to_vector
+from everyflop.train.session import Session
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Replica:
+    """One island's weights and what they were at the last commit. `lock` is held while they change."""
+
+    def __init__(self, session: Session, how: IslandsSpec):
+        self.session = session
+        self.parameters = [p for p in session.model.parameters() if p.requires_grad]
+        self.outer = OuterStep(how.outer_lr, how.outer_momentum)
+        self.lock = threading.Lock()
+        self.round = 0
+        self.record: dict[str, Any] | None = None
+        self.anchor: Flat | None = None
+        self.residual: Flat | None = None
+        """What rounding to int8 left out of this island's updates so far."""
+        self.routers: Vector = routers_to_vector(session)
+        self.hash = ""
+        self.settle()
+
+    @property
+    def standing(self) -> Standing:
+        """Where the island stands, as the coordinator asks."""
+        return Standing(self.round, self.hash, self.record)
+
+    def settle(self) -> None:
+        """Take the weights as they are for the anchor. The lock is held, or nobody else knows this replica yet."""
+        self.anchor = None
+        self.routers = routers_to_vector(self.session)
+        self.hash = fingerprint(flatten(self.parameters), self.routers)
+
+    def anchor_now(self) -> Flat:
+        """Return the anchor; from now on weights may move away from it."""
+        if self.anchor is None:
+            self.anchor = flatten(self.parameters)
+        return self.anchor
+
+    def move_to(self, anchor: Flat, routers: Vector) -> None:
+        """Agree on another anchor. The lock is held."""
+        unflatten_into(anchor, self.parameters)
+        routers_from_vector(self.session, routers, before=self.routers)
+        self.anchor, self.routers = anchor, routers_to_vector(self.session)
+        self.hash = fingerprint(anchor, self.routers)
+
+    def give(self) -> State:
+        """Return anchor, outer momentum and inner moments for an island that joins. Called from another thread."""
+        with self.lock:
+            moments = optimizer_tensors(self.session.optimizer)
+            anchor = self.anchor if self.anchor is not None else flatten(self.parameters)
+            parts = {"anchor": anchor, "routers": self.routers}
+            if self.outer.buffer is not None:
+                parts["outer"] = self.outer.buffer
+            for moment in MOMENTS if moments else ():
+                parts[moment] = flatten([tensor for name, tensor in moments.items() if name.startswith(f"{moment}.")])
+            header = {
+                "round": self.round,
+                "record": self.record,
+                "optimizer_steps": optimizer_steps(self.session.optimizer),
+                "parts": {name: [part.size, part.dtype.name] for name, part in parts.items()},
+            }
+        return header, b"".join(part.tobytes() for part in parts.values())
+
+    def take(self, header: Header, payload: memoryview) -> None:
+        """Become the island whose state this is. Raises ValueError when the state is not of this model."""
+        parts: dict[str, Flat] = {}
+        for name, (size, dtype) in header["parts"].items():
+            n_bytes = size * np.dtype(dtype).itemsize
+            parts[name] = np.frombuffer(payload[:n_bytes], dtype=dtype).copy()
+            payload = payload[n_bytes:]
+        with self.lock:
+            unflatten_into(parts["anchor"], self.parameters)
+            routers_from_vector(self.session, parts["routers"].astype(np.float64))
+            self.outer.buffer = parts.get("outer")
+            if header["optimizer_steps"]:
+                self._take_moments(parts, header["optimizer_steps"])
+            self.round, self.record, self.residual = header["round"], header["record"], None
+            self.settle()
+            self.note_progress()
+
+    def _take_moments(self, parts: dict[str, Flat], steps: int) -> None:
+        groups = self.session.optimizer.param_groups
+        named = [pair for group in groups for pair in zip(group["param_names"], group["params"], strict=True)]
+        tensors = {f"{moment}.{name}": p.detach().new_empty(p.shape) for moment in MOMENTS for name, p in named}
+        for moment in MOMENTS:
+            unflatten_into(parts[moment], [t for name, t in tensors.items() if name.startswith(f"{moment}.")])
+        restore_optimizer(self.session.optimizer, tensors, steps=steps)
+
+    def note_progress(self) -> None:
+        """Bring the session's counters to the last commit."""
+        if self.record is not None:
+            progress = self.session.progress
+            progress.step, progress.tokens = self.record["step"], self.record["tokens"]
+            progress.samples, progress.seconds = self.record["samples"], self.record["held_s"]
