@@ -141,16 +141,18 @@ def stories(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_tables(stories, tmp_path_factory) -> Callable[..., dict[str, dict[str, Any]]]:
+def tiny_tables(stories, tmp_path_factory) -> Callable[..., dict[str, Any]]:
     """Return the tiny run's tables with changes: tables(train={"tokens": 512}). A value of None takes the key out.
 
     Prepared data is shared by all tests; runs go nowhere until run.out_dir says so.
     """
     prepared = tmp_path_factory.mktemp("prepared")
 
-    def tables(**changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        made = copy.deepcopy(TABLES)
+    def tables(*, island: list[dict[str, Any]] | None = None, **changes: dict[str, Any]) -> dict[str, Any]:
+        made: dict[str, Any] = copy.deepcopy(TABLES)
         made["data"] |= {"sources": str(stories), "prepared_dir": str(prepared)}
+        if island:
+            made["island"] = island
         for table, fields in changes.items():
             merged = {**made.get(table, {}), **fields}
             made[table] = {key: value for key, value in merged.items() if value is not None}
@@ -163,7 +165,7 @@ def tiny_tables(stories, tmp_path_factory) -> Callable[..., dict[str, dict[str, 
 def write_run_file(tiny_tables) -> Callable[..., Path]:
     """Write a tiny run file into a folder, beside which the run will write: write_run_file(folder, train={...})."""
 
-    def write(folder: Path, **changes: dict[str, Any]) -> Path:
+    def write(folder: Path, **changes: Any) -> Path:
         changes["run"] = {"out_dir": str(folder / "runs"), **changes.get("run", {})}
         path = folder / "run.toml"
         path.write_text(tomli_w.dumps(tiny_tables(**changes)))

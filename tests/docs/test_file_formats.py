@@ -10,6 +10,7 @@ import pytest
 from everyflop.base.files import read_lines
 from everyflop.checkpoint import list_checkpoints, open_checkpoint
 from everyflop.spec.data import DataSpec, SourceSpec, ValidationSpec
+from everyflop.spec.islands import IslandSpec
 from everyflop.spec.model import ModelSpec, YarnSpec
 from everyflop.spec.plan import Plan
 from everyflop.spec.run import RunSpec
@@ -62,8 +63,9 @@ def test_every_table_of_a_run_file_is_listed():
         *(
             (f"`[{name}]`", RunSpec.model_fields[name].annotation)
             for name in RunSpec.model_fields
-            if name not in ("init_from", "model", "data")
+            if name not in ("init_from", "model", "data", "island")
         ),
+        ("`[island]`", IslandSpec),
         ("`[data]`", DataSpec),
         ("`[[data.validation]]`", ValidationSpec),
         ("a source", SourceSpec),

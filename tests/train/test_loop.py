@@ -42,9 +42,9 @@ def spoil(loop: Loop, monkeypatch, *steps: int) -> None:
     """Give the loss of these steps (counted from 0) no number."""
     forward_backward = loop.session.step.forward_backward
 
-    def spoiled(batches, *, step, logits):
-        sums = forward_backward(batches, step=step, logits=logits)
-        if step in steps:
+    def spoiled(batches, **how):
+        sums = forward_backward(batches, **how)
+        if how["step"] in steps:
             sums.ce.fill_(float("nan"))
         return sums
 

@@ -13,16 +13,16 @@ def coordinator(
     ] = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")] = 7700,
-    secret_file: Annotated[
-        Path | None, typer.Option("--secret-file", help="File with the secret that islands must know.")
+    secret: Annotated[
+        Path | None, typer.Option("--secret", help="File with the secret that islands must know.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that has begun.")] = False,
     claimed: Annotated[bool, typer.Option("--claimed", hidden=True)] = False,
 ) -> None:
     """Coordinate islands on several machines: admit them, hand out samples, merge updates. Needs no accelerator.
 
-    everyflop coordinator run.toml --host 0.0.0.0 --secret-file secret.txt
-    everyflop train run.toml --island a --coordinator 10.0.0.1:7700 --secret-file secret.txt
+    everyflop coordinator run.toml --host 0.0.0.0 --secret secret.txt
+    everyflop train run.toml --island a --coordinator 10.0.0.1:7700
     """
     import contextlib
 
@@ -37,6 +37,6 @@ def coordinator(
     run = read_run(run_file, overrides or (), files=False)
     if not run.island:
         raise UsageError(f"{run_file} has no [[island]] tables, so there is nothing to coordinate.")
-    secret = read_secret(secret_file, needed=host not in ("127.0.0.1", "localhost", "::1"))
+    known = read_secret(secret, needed=host not in ("127.0.0.1", "localhost", "::1"))
     with contextlib.nullcontext() if claimed else claim(run, resume=resume):
-        print(f"The run {run.run.name} ended: {coordinate(run, host, port, secret)}.")
+        print(f"The run {run.run.name} ended: {coordinate(run, host, port, known)}.")

@@ -36,9 +36,7 @@ def train(
     coordinator: Annotated[
         str | None, typer.Option("--coordinator", metavar="HOST:PORT", help="Where `everyflop coordinator` runs.")
     ] = None,
-    secret_file: Annotated[
-        Path | None, typer.Option("--secret-file", help="File with the secret of the coordinator.")
-    ] = None,
+    secret: Annotated[Path | None, typer.Option("--secret", help="File with the coordinator's secret.")] = None,
 ) -> None:
     """Train a model: prepare the data, train, validate, write a summary.
 
@@ -46,21 +44,16 @@ def train(
     everyflop train run.toml run.name=faster optim.lr=3e-3
     everyflop train run.toml --resume
     everyflop train run.toml --plan plan.json
-    everyflop train run.toml --island a --coordinator 10.0.0.1:7700 --secret-file secret.txt
+    everyflop train run.toml --island a --coordinator 10.0.0.1:7700
     """
     from everyflop.base.errors import Interrupted, UsageError
     from everyflop.spec.read import read_run
 
-    if bool(island) != bool(coordinator):
-        raise UsageError("--island NAME and --coordinator HOST:PORT go together: give both, or neither.")
-
     if new and resume:
         raise UsageError("--new starts another run and --resume continues one: choose one of them.")
     run = read_run(run_file, overrides or ())
-
-    if island and coordinator:
-        _train_island(run, island, coordinator, secret_file)
-        return
+    if island or coordinator:
+        return _train_island(run, island, coordinator, secret)
 
     from everyflop.train.plan import refuse_overrides
     from everyflop.train.run import train as train_run
@@ -80,13 +73,16 @@ def train(
     _print(run, summary)
 
 
-def _train_island(run: "RunSpec", island: str, coordinator: str, secret_file: Path | None) -> None:
+def _train_island(run: "RunSpec", island: str | None, coordinator: str | None, secret: Path | None) -> None:
+    from everyflop.base.errors import UsageError
     from everyflop.base.orphans import end_with_parent
     from everyflop.islands.secret import read_secret
     from everyflop.train.island_process import train_island
 
+    if not island or not coordinator:
+        raise UsageError("--island NAME and --coordinator HOST:PORT go together: give both, or neither.")
     end_with_parent()
-    summary = train_island(run, island, coordinator, read_secret(secret_file, needed=False))
+    summary = train_island(run, island, coordinator, read_secret(secret, needed=False))
     if summary is not None:
         _print(run, summary)
 

@@ -70,10 +70,17 @@ class Merged:
     """Islands whose state is in doubt -> why: they take the others'."""
     residual: Flat | None
 
-    def finite_rate(self, name: str) -> float | None:
-        """Return an update's norm over the root of its steps, as JSON can hold it."""
-        rate = self.rates.get(name)
-        return rate if rate is not None and math.isfinite(rate) else None
+    def entry(self, update: Update) -> dict[str, Any]:
+        """Return what a commit says of one island's update, apart from its samples."""
+        name, facts = update.island, update.header
+        verdict, rate = self.verdicts[name], self.rates.get(name)
+        return {
+            **{key: facts[key] for key in ("hash", "train_s", "round_s", "lost_s")},
+            **{"steps": update.steps, "tokens": update.tokens, "weight": self.weights.get(name, 0.0)},
+            **{"rate": rate if rate is not None and math.isfinite(rate) else None},
+            **{"accepted": verdict.accepted, "why": verdict.why},
+            **{"sent_bytes": len(update.payload), "received_bytes": len(self.payload)},
+        }
 
 
 def merge_updates(
@@ -88,8 +95,7 @@ def merge_updates(
     trained = {name: updates[name] for name in sorted(updates) if updates[name].steps > 0}
     verdicts = {name: Verdict(True, 1.0, "") for name in updates if name not in trained}
     must_rejoin: dict[str, str] = {}
-    hashes = Counter(update.header["hash"] for update in updates.values())
-    agreed = max(sorted(hashes), key=lambda digest: hashes[digest])
+    agreed = most_common([update.header["hash"] for update in updates.values()])
     arrays: dict[str, Flat] = {}
     for name, update in updates.items():
         why = "" if update.whole else "damaged on the way"
@@ -103,9 +109,9 @@ def merge_updates(
         if why:
             verdicts[name] = Verdict(False, 0.0, why)
             must_rejoin[name] = why
-    now = {name: norm(array) / math.sqrt(trained[name].steps) for name, array in arrays.items()}
+    now = {name: norm(array) / _size(trained[name], plan) for name, array in arrays.items()}
     earlier = {name: list(rates.get(f"{plan.exchange}/{name}", [])) for name in now}
-    verdicts |= judge(now, earlier, outliers=how.guards)
+    verdicts |= judge(now, earlier, gradients=plan.exchange == "gradients", outliers=how.guards)
     must_rejoin |= {name: verdict.why for name, verdict in verdicts.items() if not verdict.accepted}
     sound = {name: arrays[name] for name in arrays if verdicts[name].accepted}
     if not sound:
@@ -113,7 +119,9 @@ def merge_updates(
         return Merged(b"", "fp32", 0, 0, False, verdicts, {}, now, doubtful, residual)
     work = {name: Work(trained[name].tokens, trained[name].steps) for name in sound}
     sums = plan.exchange == "gradients"
-    factors = token_shares(work) if sums else coefficients(work, how.merge)
+    # Gradients are parts of the whole batch's already; those of a lost part are made up for by the others.
+    part = plan.sequences / sum(trained[name].samples for name in sound) if sums else 1.0
+    factors = dict.fromkeys(sound, part) if sums else coefficients(work, how.merge)
     total = weighted_sum([(factors[name] * verdicts[name].scale, array) for name, array in sound.items()])
     shares = {name: 1.0 for name in sound} if sums else token_shares(work)
     stats = sum(shares[name] * trained[name].statistics() for name in sound)
@@ -129,3 +137,14 @@ def merge_updates(
     steps = max(1, round(mean_steps(work)))
     payload = encoded + stats.tobytes()
     return Merged(payload, compress, stats.size, steps, True, verdicts, factors, now, must_rejoin, left)
+
+
+def _size(update: Update, plan: Round) -> float:
+    """Return what an update's norm grows with: its part of the batch, or the root of its steps."""
+    return update.samples / plan.sequences if plan.exchange == "gradients" else math.sqrt(update.steps)
+
+
+def most_common(hashes: list[str]) -> str:
+    """Return the hash that most islands have; among equals the first by name, so that everybody picks the same."""
+    counts = Counter(hashes)
+    return max(sorted(counts), key=lambda digest: counts[digest])

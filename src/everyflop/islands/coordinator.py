@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from everyflop.islands.course import Course, Reply
 from everyflop.islands.roster import Member
+from everyflop.islands.status import status_of
 from everyflop.islands.wire import Broken, Connection, Header, is_whole, prove
 
 TICK_S = 0.05
@@ -106,7 +107,7 @@ class Coordinator:
     def _serve_status(self, connection: Connection, _hello: Header) -> None:
         while True:
             with self._changed:
-                status = self.course.status()
+                status = status_of(self.course)
             connection.send(status)
             connection.receive()
 

@@ -8,15 +8,14 @@ States: gathering (`round` is None) > a round > commit > the next round ... > `e
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 from everyflop.islands.admission import differences
-from everyflop.islands.commit import Merged, Update, merge_updates
-from everyflop.islands.roster import Account, Member, Roster
-from everyflop.islands.round_log import RoundLog
+from everyflop.islands.commit import Merged, Update, merge_updates, most_common
+from everyflop.islands.listener import Listener
+from everyflop.islands.roster import Member, Roster
+from everyflop.islands.round_log import SCHEMA, RoundLog
 from everyflop.islands.rounds import Round, plan_round, total_samples
 from everyflop.islands.samples import Ranges, SampleTable, count
 from everyflop.islands.wire import Header
@@ -32,26 +31,10 @@ HANG_STEPS, HANG_AT_LEAST_S = 5.0, 20.0
 NO_RESERVE = 0.2
 """A round of which less than this share is left is not joined; the joiner waits for the next one."""
 
-NEW_SPEED = 0.3
-"""Weight of a round's measured speed against what was known before."""
+MOST_BARREN = 5
+"""After this many rounds without a sound update the weights are the cause, not the data."""
 
 Reply = tuple[Header, bytes]
-
-
-class Listener(Protocol):
-    """Who is told what happens: files, in the end."""
-
-    def event(self, kind: str, **facts: Any) -> None:
-        """Take note of something that happened."""
-        ...
-
-    def committed(self, record: dict[str, Any], steps: list[dict[str, Any]]) -> None:
-        """Take note of a commit, and of the steps of all islands that it holds."""
-        ...
-
-    def rewound(self, step: int) -> None:
-        """Take note that the run goes on from an earlier step."""
-        ...
 
 
 class Course:
@@ -74,7 +57,9 @@ class Course:
         self.loss: float | None = None
         """Mean over the steps of the last round."""
         self.ended = ""
-        """"finished" or "stopped" once the run is over."""
+        """"finished", "stopped" or "diverged" once the run is over."""
+        self.barren = 0
+        """Rounds in a row of which nothing could be merged."""
         self.stopping = False
         """Set from outside: end the run at the next commit."""
         self.base = ""
@@ -86,6 +71,8 @@ class Course:
         self.updates: dict[str, Update] = {}
         """What was handed in so far."""
         self._replies: dict[str, Reply] = {}
+        self._batch: Ranges = []
+        """The samples of all islands in a step whose gradients are exchanged."""
         self._residual: Any = None
         self._started_s = now_s()
         self._gathering_s: float | None = None
@@ -124,7 +111,7 @@ class Course:
     def stand(self, member: Member, header: Header) -> None:
         """Take note of where an island stands."""
         member.round, member.hash, member.record = header["round"], header["hash"], header["record"]
-        member.phase, member.progressed_s = "joining", self.now_s()
+        member.phase, member.progressed_s, member.fresh = "joining", self.now_s(), header["fresh"]
 
     def part(self, member: Member) -> Reply | None:
         """Return an island's part in the round that is under way, or that it needs the anchor; None: not yet."""
@@ -210,7 +197,9 @@ class Course:
         ready = [m for m in self.roster.members.values() if m.phase == "joining" and m.hash]
         if not ready or self._gathering_s is None:
             return False
-        if len(ready) < len(self.islands) and self.now_s() - self._gathering_s < self.how.join_s:
+        # Those who were in the run a moment ago show that only the coordinator is new: others of them are back at once.
+        wait_s = self.how.join_s if all(member.fresh for member in ready) else self.how.heartbeat_s
+        if len(ready) < len(self.islands) and self.now_s() - self._gathering_s < wait_s:
             return False
         newest = max(member.round for member in ready)
         self.base = most_common([member.hash for member in ready if member.round == newest])
@@ -245,8 +234,9 @@ class Course:
         plan = plan_round(speeds, self.train, self.how, tokens_done=self.tokens, samples_left=left)
         self.round, self._started_s, self.updates, self.begins = plan, self.now_s(), {}, {}
         available = self.table.unclaimed
-        for name in sorted(names):
-            ranges = self.table.top_up(name, plan.wanted(name, available)) if plan.shares[name] else []
+        held = {name: self.table.top_up(name, plan.wanted(name, available)) for name in sorted(names)}
+        self._batch = [one for ranges in held.values() for one in ranges] if plan.exchange == "gradients" else []
+        for name, ranges in held.items():
             self.begins[name] = self._begin(name, sequences=plan.shares[name], steps=plan.steps, ranges=ranges)
             member = self.roster.members[name]
             member.phase, member.progressed_s = "in round", self.now_s()
@@ -263,6 +253,7 @@ class Course:
             "seconds": None if seconds is None else max(0.0, seconds - (self.now_s() - self._started_s)),
             "sequences": sequences,
             "ranges": ranges,
+            "batch": self._batch,
             "tokens": self.tokens,
             "batch_tokens": self.round.sequences * self.train.seq_len,
             "step": self.step,
@@ -318,6 +309,8 @@ class Course:
         self.step += merged.steps
         self.tokens += sum(update.tokens for update in updates.values())
         self.merges += int(merged.applied and plan.exchange == "weights")
+        trained = any(update.steps for update in updates.values())
+        self.barren = 0 if merged.applied else self.barren + int(trained)
         self.roster.charge(self.now_s())
         entries = {name: self._settle(update, merged, used[name]) for name, update in sorted(updates.items())}
         record = self._record(plan, merged, entries)
@@ -330,30 +323,18 @@ class Course:
     def _settle(self, update: Update, merged: Merged, used: Ranges) -> dict[str, Any]:
         """Book one island's update, and return its entry in the commit."""
         assert self.round is not None
-        name, facts, verdict = update.island, update.header, merged.verdicts[update.island]
+        name, train_s = update.island, update.header["train_s"]
         account, member = self.roster.account(name), self.roster.members.get(name)
-        account.tokens += update.tokens
-        account.steps += update.steps
-        account.rounds += 1
-        account.train_s += facts["train_s"]
-        account.rejected += int(not verdict.accepted)
-        account.sent_bytes += len(update.payload)
-        account.received_bytes += len(merged.payload)
-        if verdict.accepted and update.steps:
+        account.add(update, merged)
+        if merged.verdicts[name].accepted and update.steps:
             self.roster.remember_rate(f"{self.round.exchange}/{name}", merged.rates[name])
-        if member is not None and self.how.rounds == "clock" and facts["train_s"] > 0:
-            measured = update.tokens / facts["train_s"]
-            member.speed = measured if account.rounds < 3 else member.speed + NEW_SPEED * (measured - member.speed)
-        return {
-            **{key: facts[key] for key in ("hash", "train_s", "round_s", "lost_s")},
-            **{"steps": update.steps, "tokens": update.tokens, "ranges": used},
-            **{"weight": merged.weights.get(name, 0.0), "rate": merged.finite_rate(name)},
-            **{"accepted": verdict.accepted, "why": verdict.why},
-            **{"sent_bytes": len(update.payload), "received_bytes": len(merged.payload)},
-        }
+        if member is not None and self.how.rounds == "clock" and train_s > 0:
+            member.note_speed(update.tokens / train_s, rounds=account.rounds)
+        return {**merged.entry(update), "ranges": used}
 
     def _record(self, plan: Round, merged: Merged, entries: dict[str, Any]) -> dict[str, Any]:
         return {
+            "schema": SCHEMA,
             "round": self.number,
             "exchange": plan.exchange,
             "planned_steps": plan.steps,
@@ -386,7 +367,9 @@ class Course:
         staying = [name for name in updates if name in members and not members[name].leaving]
         sound = [name for name in staying if name not in merged.must_rejoin]
         self.begins = {}
-        if sound:
+        if self.barren >= MOST_BARREN:
+            self._end("diverged")
+        elif sound:
             self._plan(sound)
         else:
             self._await_islands()
@@ -413,36 +396,3 @@ class Course:
     def _release(self, name: str) -> None:
         self.begins.pop(name, None)
         self.table.give_back(name)
-
-    # -- what others see -----------------------------------------------------------------------------------------
-
-    def status(self) -> dict[str, Any]:
-        """Return where the run stands, for a display."""
-        self.roster.charge(self.now_s())
-        return {
-            "kind": "status",
-            "round": self.number,
-            "exchange": self.round.exchange if self.round else None,
-            "steps": self.round.steps if self.round else 0,
-            "step": self.step,
-            "tokens": self.tokens,
-            "total_tokens": self.table.total * (self.train.seq_len if self.train else 0),
-            "loss": self.loss,
-            "ended": self.ended,
-            "islands": {name: self._status_of(name) for name in self.islands},
-        }
-
-    def _status_of(self, name: str) -> dict[str, Any]:
-        member, account = self.roster.members.get(name), self.roster.accounts.get(name, Account())
-        share = self.round.shares.get(name, 0) if self.round else 0
-        speed = account.tokens / account.train_s if account.train_s else 0.0
-        if member is not None and self.how.rounds == "clock":
-            speed = member.speed
-        state = member.phase if member else "away"
-        return {"state": state, "tokens_per_s": speed, "share": share, **asdict(account)}
-
-
-def most_common(hashes: list[str]) -> str:
-    """Return the hash that most islands have; among equals the first by name, so that everybody picks the same."""
-    counts = Counter(hashes)
-    return max(sorted(counts), key=lambda digest: counts[digest])

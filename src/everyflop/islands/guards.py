@@ -1,8 +1,8 @@
 """Judge the updates of a round before they are merged.
 
 What is not finite, or starts from another anchor, is rejected always. An update whose norm for each root of a step is
-far above both the island's own earlier ones and those of the others in the round is rejected, one less far above is
-clipped. When there is no sound update at all, nothing is merged: the round is rolled back.
+far above both the island's own earlier ones and those of the others in the round is rejected, a pseudo-gradient less
+far above is clipped. When there is no sound update at all, nothing is merged: the round is rolled back.
 """
 
 import math
@@ -13,6 +13,10 @@ from dataclasses import dataclass
 REJECT_ABOVE, CLIP_ABOVE = 5.0, 2.5
 """Times the median. Norms of sound updates of one island vary by some tenths from round to round after the first few
 (see docs/islands.md); a batch of another domain doubles them."""
+
+REJECT_GRADIENTS_ABOVE = 30.0
+"""Gradients vary far more, and the merged one is clipped as in any run: only what cannot be a gradient is rejected, so
+that exchanging gradients stays the same as training alone."""
 
 FEWEST_EARLIER = 4
 """Rounds of an island before its own history counts."""
@@ -32,7 +36,7 @@ class Verdict:
 
 
 def judge(
-    rates: Mapping[str, float], earlier: Mapping[str, list[float]], *, outliers: bool = True
+    rates: Mapping[str, float], earlier: Mapping[str, list[float]], *, gradients: bool = False, outliers: bool = True
 ) -> dict[str, Verdict]:
     """Return a verdict on each island's update.
 
@@ -44,9 +48,9 @@ def judge(
     for name, rate in sound.items():
         times = _times_usual(name, rate, sound, earlier) if outliers else 1.0
         usual = f"{times:.3g} times the usual norm"
-        if times > REJECT_ABOVE:
+        if times > (REJECT_GRADIENTS_ABOVE if gradients else REJECT_ABOVE):
             verdicts[name] = Verdict(False, 0.0, usual)
-        elif times > CLIP_ABOVE:
+        elif times > CLIP_ABOVE and not gradients:
             verdicts[name] = Verdict(True, CLIP_ABOVE / times, f"{usual}, clipped to {CLIP_ABOVE:g}")
         else:
             verdicts[name] = Verdict(True, 1.0, "")

@@ -18,6 +18,17 @@ PULSES_A_HEARTBEAT = 4
 State = tuple[Header, bytes]
 
 
+def is_under_way(address: str, secret: bytes) -> bool:
+    """Whether islands train there just now: one that joins gets its state from them then, and needs no checkpoint."""
+    try:
+        with contextlib.closing(connect(address, secret)) as connection:
+            connection.send({"kind": "status"})
+            status, _ = connection.receive(timeout_s=10.0)
+    except (Broken, TimeoutError):
+        return False
+    return status.get("exchange") is not None
+
+
 class Ended(Exception):
     """The run is over."""
 
@@ -70,6 +81,7 @@ class Member:
         Raises UsageError when the island is refused or no coordinator is found, Ended when the run is over.
         """
         message = {"kind": "join", "round": standing.round, "hash": standing.hash, "record": standing.record}
+        message["fresh"] = not self.progress
         while True:
             try:
                 fresh = self._main is None

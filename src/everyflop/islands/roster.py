@@ -3,8 +3,12 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from everyflop.islands.commit import Merged, Update
 from everyflop.islands.guards import REMEMBERED
 from everyflop.islands.wire import Connection
+
+NEW_SPEED, TRUSTED_AFTER = 0.3, 3
+"""Weight of a round's measured speed against what was known before, from that round of an island on."""
 
 
 @dataclass(slots=True)
@@ -23,6 +27,16 @@ class Account:
     sent_bytes: int = 0
     received_bytes: int = 0
 
+    def add(self, update: Update, merged: Merged) -> None:
+        """Book an island's part in a commit."""
+        self.tokens += update.tokens
+        self.steps += update.steps
+        self.rounds += 1
+        self.train_s += update.header["train_s"]
+        self.rejected += int(not merged.verdicts[update.island].accepted)
+        self.sent_bytes += len(update.payload)
+        self.received_bytes += len(merged.payload)
+
 
 @dataclass(slots=True)
 class Member:
@@ -38,6 +52,8 @@ class Member:
     hash: str = ""
     record: dict[str, Any] | None = None
     """The newest commit that it knows."""
+    fresh: bool = True
+    """Whether its process has not been in the run yet."""
     phase: str = "joining"
     """joining, catching up, in round, handed in."""
     last_seen_s: float = 0.0
@@ -49,6 +65,11 @@ class Member:
     lost: str = ""
     """Why it is gone; empty while it is there."""
 
+    def note_speed(self, tokens_per_s: float, *, rounds: int) -> None:
+        """Take in the speed of a round; the first ones replace what was guessed."""
+        known = self.speed
+        self.speed = tokens_per_s if rounds < TRUSTED_AFTER else known + NEW_SPEED * (tokens_per_s - known)
+
 
 @dataclass(slots=True)
 class Roster:
@@ -57,7 +78,7 @@ class Roster:
     members: dict[str, Member] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     rates: dict[str, list[float]] = field(default_factory=dict)
-    """Norm over the root of steps of each island's accepted updates, newest last; one list for each kind of exchange,
+    """Size (see commit.py) of each island's accepted updates, newest last; one list for each kind of exchange,
     "gradients/NAME" and "weights/NAME"."""
 
     def account(self, name: str) -> Account:

@@ -20,7 +20,7 @@ class RoundLog:
 
     def append(self, record: dict[str, Any]) -> None:
         """Add one commit, durably."""
-        append_line(self.path, {"schema": SCHEMA, **record})
+        append_line(self.path, record)
         sync_file(self.path)
 
     def last(self) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ An island holds ranges of numbers and consumes them in their order. What it give
 free again and goes out before any new number. Pure bookkeeping: no clock, no sockets.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,8 +82,8 @@ class SampleTable:
         return back
 
     def to_json(self) -> dict[str, Any]:
-        """Return the table as plain JSON."""
-        return {"total": self.total, "next": self.next, "free": self.free, "held": self.held}
+        """Return the table as plain JSON, which later changes leave alone."""
+        return copy.deepcopy({"total": self.total, "next": self.next, "free": self.free, "held": self.held})
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> "SampleTable":

@@ -24,7 +24,7 @@ def read_secret(path: Path | None, *, needed: bool) -> bytes:
     if needed and not secret:
         raise UsageError(
             "other machines can reach this address, and there is no secret: anybody could join the run. Write one with "
-            f"`openssl rand -hex 32 > secret.txt`, give --secret-file secret.txt everywhere, or set {VARIABLE}."
+            f"`openssl rand -hex 32 > secret.txt`, give --secret secret.txt everywhere, or set {VARIABLE}."
         )
     if secret and len(secret) < FEWEST_BYTES:
         raise UsageError(f"the secret has {len(secret)} bytes; it needs {FEWEST_BYTES} at least.")

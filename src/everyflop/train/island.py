@@ -129,7 +129,8 @@ class Island:
             return _nothing(self.replica)
         started_s = self._now_s()
         used, _ = take(begin["ranges"], begin["sequences"])
-        sums = compute(self.session, self.stream.batch_of(numbers(used)))
+        whole = self.session.step.counts([self.stream.batch_of(numbers(begin["batch"]))])
+        sums = compute(self.session, self.stream.batch_of(numbers(used)), whole=whole)
         self._stretch(started_s)
         step_s = self._now_s() - started_s
         gradient, statistics = flatten(self._gradient_tensors()), sums_to_vector(sums)

@@ -1,7 +1,9 @@
 """One island's process: build the model, find where it stands, take part, save."""
 
+import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,7 +16,8 @@ from everyflop.base.progress import progress
 from everyflop.checkpoint import Checkpoint, newest_good
 from everyflop.data.prepare import prepare
 from everyflop.islands.link import Link
-from everyflop.islands.member import Member
+from everyflop.islands.member import Member, is_under_way
+from everyflop.model.transformer import CausalLM
 from everyflop.spec.islands import IslandSpec
 from everyflop.spec.run import RunSpec
 from everyflop.train.bill import bill, total
@@ -22,7 +25,7 @@ from everyflop.train.finish import finish
 from everyflop.train.first_screen import Forecast, forecast, meter_of
 from everyflop.train.island import Island
 from everyflop.train.replica import Replica
-from everyflop.train.resume import Start, find_start
+from everyflop.train.resume import Start, find_start, settle_as_before
 from everyflop.train.run_dir import LOCK_NAME, RunDir
 from everyflop.train.session import COMPANIONS, build_run_model, build_session, restore_session, save_session
 from everyflop.train.stop import StopRequest
@@ -76,11 +79,12 @@ class _Process:
         self.saved_step = self.last_step = 0
 
     def train(self, coordinator: str, secret: bytes) -> dict[str, Any] | None:
-        start = self._find_start()
+        under_way = is_under_way(coordinator, secret)
+        start = self._find_start(under_way=under_way)
         settled = self.settled = start.settled
         torch.set_num_threads(settled.threads)
         model = build_run_model(settled, self.device)
-        self.measured = forecast(settled, model, self.device)
+        self.measured = self._forecast(model, under_way=under_way)
         self.session = build_session(settled, model, self.device)
         self.prepared = prepare(settled.run, progress=progress)
         self.replica = Replica(self.session, self.run.islands)
@@ -100,6 +104,11 @@ class _Process:
         with StopRequest() as stop:
             try:
                 how, leads = island.run(stop)
+                if how == "diverged":
+                    raise ExpectedNo(
+                        "several rounds in a row brought no update that could be merged, so the run has diverged. "
+                        "Start again with a lower optim.lr or optim.clip; the last checkpoint is intact."
+                    )
                 if how == "finished":
                     self.leads = leads
                     return self._finish() if leads else self._save("end of training")
@@ -110,14 +119,28 @@ class _Process:
             finally:
                 member.leave()
 
-    def _find_start(self) -> Start:
-        """Settle the run and find the newest checkpoint of the run or of this island."""
+    def _find_start(self, *, under_way: bool) -> Start:
+        """Settle the run and find the newest checkpoint of the run or of this island.
+
+        While others train there are none to be read: the leader removes old ones, and a new island gets its state.
+        """
+        if under_way:
+            return settle_as_before(self.run, self.shared, self.device)
         start = find_start(self.run, self.shared, self.telemetry, self.device, progress=progress)
         mine = newest_good(self.own.checkpoints, lambda path, why: None)
         newest = start.checkpoint
         if mine is not None and (newest is None or mine.step >= newest.step):
             newest = mine
         return Start(start.settled, newest, start.changes)
+
+    def _forecast(self, model: CausalLM, *, under_way: bool) -> Forecast:
+        """Measure this island's speed, or take what its last process measured: others wait while it comes back."""
+        kept = self.own.path / "forecast.json"
+        if under_way and kept.exists():
+            return Forecast(**json.loads(kept.read_text()))
+        measured = forecast(self.settled, model, self.device)
+        write_json(kept, asdict(measured))
+        return measured
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         restore_session(self.session, checkpoint)

@@ -38,16 +38,25 @@ def find_start(
     """
     checkpoint = _newest_good(run_dir, telemetry, progress)
     earlier = _earlier(run_dir, checkpoint)
-    if earlier is not None:
-        run = keep_settled(run, earlier)
-    run = _with_its_tokenizer(run)
-    settled = settle(run, run.model or read_spec(Path(run.init_from or "")), device)
+    settled = _settled(run, earlier, device)
     if earlier is None or checkpoint is None:
         return Start(settled, checkpoint, {})
     changes = changed_numerics(settled.run, earlier)
     before, now = checkpoint.state["environment"], environment(settled, device)
     changes |= {f"environment.{key}": [before.get(key), now[key]] for key in now if before.get(key) != now[key]}
     return Start(settled, checkpoint, changes)
+
+
+def settle_as_before(run: RunSpec, run_dir: RunDir, device: Device) -> Start:
+    """Settle a run by its earlier settings where there are any, without looking for a checkpoint."""
+    return Start(_settled(run, _earlier(run_dir, None), device), None, {})
+
+
+def _settled(run: RunSpec, earlier: RunSpec | None, device: Device) -> Settled:
+    if earlier is not None:
+        run = keep_settled(run, earlier)
+    run = _with_its_tokenizer(run)
+    return settle(run, run.model or read_spec(Path(run.init_from or "")), device)
 
 
 def _newest_good(run_dir: RunDir, telemetry: Telemetry, progress: OpenProgress) -> Checkpoint | None:

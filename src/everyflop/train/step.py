@@ -34,32 +34,58 @@ class StepSums:
     routers: list[RouterStats]
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What the losses of a step are divided by; known before anything is computed."""
+
+    tokens: int
+    """Targets that count."""
+    mtp_tokens: int
+    """Targets of the token after next; 0 without MTP."""
+    positions: int
+    """Positions computed, padding included."""
+
+
 class LocalStep:
     """Runs micro-batches one after the other on one device; gradients accumulate in the parameters' type (fp32)."""
 
     def __init__(self, model: CausalLM, router: RouterSpec, *, seed: int, device: torch.device):
         self.model, self.router, self.seed, self.device = model, router, seed, device
 
-    def forward_backward(self, micro_batches: Sequence[WindowBatch], *, step: int, logits: RouterLogits) -> StepSums:
+    def counts(self, micro_batches: Sequence[WindowBatch]) -> Counts:
+        """Count the targets and positions of a step."""
+        return Counts(
+            tokens=sum(int(batch.loss_mask_BT.sum()) for batch in micro_batches),
+            mtp_tokens=sum(_mtp_tokens(batch) for batch in micro_batches) if self.model.trained_mtp else 0,
+            positions=sum(batch.inputs_BT.size for batch in micro_batches),
+        )
+
+    def forward_backward(
+        self,
+        micro_batches: Sequence[WindowBatch],
+        *,
+        step: int,
+        logits: RouterLogits,
+        whole: Counts | None = None,
+    ) -> StepSums:
         """Add the step's gradients to the parameters and return its sums.
 
         The loss is a mean over the whole step's targets, however they are split: every micro-batch's sums are divided
-        by the step's counts, which are known beforehand.
+        by the step's counts. With `whole` these micro-batches are a part of a step with those counts, and the gradients
+        of all its parts add up to those of the step.
         """
-        tokens = sum(int(batch.loss_mask_BT.sum()) for batch in micro_batches)
-        mtp_tokens = sum(_mtp_tokens(batch) for batch in micro_batches) if self.model.trained_mtp else 0
-        positions = sum(batch.inputs_BT.size for batch in micro_batches)
+        counts = self.counts(micro_batches)
         parts: list[LossSums] = []
         for batch in micro_batches:
             sums = self._losses(batch, step, logits)
-            self._objective(sums, tokens, mtp_tokens, positions).backward()
+            self._objective(sums, whole or counts).backward()
             parts.append(sums)
         return StepSums(
             ce=torch.stack([part.ce.detach() for part in parts]).sum(),
-            tokens=tokens,
+            tokens=counts.tokens,
             mtp_ce=torch.stack([part.mtp_ce.detach() for part in parts]).sum(),
-            mtp_tokens=mtp_tokens,
-            positions=positions,
+            mtp_tokens=counts.mtp_tokens,
+            positions=counts.positions,
             routers=add_stats([_detached(part.routers) for part in parts]),
         )
 
@@ -72,15 +98,15 @@ class LocalStep:
             )
         return window_losses(self.model, batch, self.device, noise)
 
-    def _objective(self, sums: LossSums, tokens: int, mtp_tokens: int, positions: int) -> Tensor:
-        loss = sums.ce / tokens
-        if mtp_tokens:
-            loss = loss + self.model.spec.mtp_loss_weight * sums.mtp_ce / mtp_tokens
+    def _objective(self, sums: LossSums, counts: Counts) -> Tensor:
+        loss = sums.ce / counts.tokens
+        if counts.mtp_tokens:
+            loss = loss + self.model.spec.mtp_loss_weight * sums.mtp_ce / counts.mtp_tokens
         for stats in sums.routers:
             if self.router.balance_loss:
-                loss = loss + self.router.balance_loss * stats.balance / positions
+                loss = loss + self.router.balance_loss * stats.balance / counts.positions
             if self.router.z_loss:
-                loss = loss + self.router.z_loss * stats.z / positions
+                loss = loss + self.router.z_loss * stats.z / counts.positions
         return loss
 
 

@@ -11,7 +11,7 @@ from everyflop.data.windows import WindowBatch
 from everyflop.model.moe.balance import update_bias
 from everyflop.train.judge import fault
 from everyflop.train.session import Session
-from everyflop.train.step import StepSums, micro_batches
+from everyflop.train.step import Counts, StepSums, micro_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ def attempt_step(session: Session, batch: WindowBatch, *, lr: float) -> Attempt:
     return conclude(session, compute(session, batch), lr=lr)
 
 
-def compute(session: Session, batch: WindowBatch) -> StepSums:
-    """Put a batch's gradients into the parameters and return its sums."""
+def compute(session: Session, batch: WindowBatch, *, whole: Counts | None = None) -> StepSums:
+    """Put a batch's gradients into the parameters and return its sums; `whole` are counts of which it is a part."""
     session.optimizer.zero_grad(set_to_none=True)
     batches = list(micro_batches(batch, session.settled.micro_batch))
-    return session.step.forward_backward(batches, step=session.progress.step, logits=session.logits)
+    return session.step.forward_backward(batches, step=session.progress.step, logits=session.logits, whole=whole)
 
 
 def conclude(session: Session, sums: StepSums, *, lr: float) -> Attempt:

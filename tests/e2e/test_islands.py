@@ -1,0 +1,136 @@
+"""`everyflop train` with islands: real processes, real sockets, real kills."""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from everyflop.base.files import read_lines
+from everyflop.islands.samples import numbers
+
+ISLANDS = [
+    {"name": "fast", "price_per_device_hour": 2.0},
+    {"name": "slow", "price_per_device_hour": 0.5, "slowdown": 2.0},
+]
+SHORT = {"island": ISLANDS, "islands": {"steps": 4, "sync_share": 0.2, "join_s": 60.0}, "train": {"tokens": 256 * 24}}
+LONG = {**SHORT, "train": {"tokens": 256 * 400}, "checkpoint": {"every_steps": 20, "keep": 2}}
+
+
+def used_samples(run_dir: Path) -> list[int]:
+    records = read_lines(run_dir / "rounds.jsonl")
+    return [n for record in records for member in record["members"].values() for n in numbers(member["ranges"])]
+
+
+def events(run_dir: Path, kind: str) -> list[dict]:
+    return [event for event in read_lines(run_dir / "events.jsonl") if event["event"] == kind]
+
+
+def wait_for_round(run_dir: Path, number: int, process) -> None:
+    while not any(record["round"] >= number for record in read_lines(run_dir / "rounds.jsonl")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def process_of(run_dir: Path, name: str) -> int:
+    """Return the number of the process that is an island, or the coordinator."""
+    for folder in Path("/proc").iterdir():
+        words: list[str] = []
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            words = (folder / "cmdline").read_bytes().decode().split("\0")
+        if str(run_dir / "islands" / "run.toml") in words and name in words:
+            return int(folder.name)
+    raise AssertionError(f"no process is {name}")
+
+
+@pytest.fixture(scope="module")
+def finished(train_in, tmp_path_factory):
+    trained = train_in(tmp_path_factory.mktemp("islands"), **SHORT)
+
+    assert trained.code == 0, trained.err
+    return trained
+
+
+def test_islands_train_a_run_to_its_end(finished):
+    assert finished.summary["tokens"] == 256 * 24
+    assert finished.summary["validation"]["held_out"]["loss"] < 5.5
+    assert sorted(used_samples(finished.dir)) == list(range(8 * 24))
+
+
+def test_the_bill_is_the_sum_over_islands_of_time_held_times_price(finished):
+    islands = finished.summary["islands"]
+    prices = {"fast": 2.0, "slow": 0.5}
+
+    for name, one in islands.items():
+        assert one["cost"] == pytest.approx(one["held_s"] / 3600 * prices[name])
+    assert finished.summary["cost"] == pytest.approx(sum(one["cost"] for one in islands.values()))
+
+
+def test_what_is_simulated_says_so(finished):
+    assert finished.summary["simulated"] == ["slow"]
+
+
+def test_every_step_of_every_island_is_in_the_metrics(finished):
+    steps = {"fast": 0, "slow": 0}
+    for record in read_lines(finished.dir / "rounds.jsonl"):
+        for name, member in record["members"].items():
+            steps[name] += member["steps"]
+
+    for name, count in steps.items():
+        assert sum(line["island"] == name for line in finished.metrics) == count
+
+
+def test_every_island_keeps_the_round_log(finished):
+    log = [json.dumps(record["table"]) for record in read_lines(finished.dir / "rounds.jsonl")]
+
+    for name in ("fast", "slow"):
+        kept = read_lines(finished.dir / "islands" / name / "rounds.jsonl")
+        assert [json.dumps(record["table"]) for record in kept] == log
+
+
+def test_killed_islands_and_a_killed_coordinator_cost_nothing_that_was_committed(
+    start_everyflop, write_run_file, tmp_path
+):
+    process = start_everyflop("train", write_run_file(tmp_path, **LONG))
+    run_dir = tmp_path / "runs" / "tiny"
+    for victim, after in (("slow", 10), ("coordinator", 30), ("fast", 60)):
+        wait_for_round(run_dir, read_lines(run_dir / "rounds.jsonl")[-1]["round"] + 5 if after > 10 else after, process)
+        os.kill(process_of(run_dir, victim), signal.SIGKILL)
+    _out, err = process.communicate(timeout=200)
+
+    assert process.returncode == 0, err
+    assert sorted(used_samples(run_dir)) == list(range(8 * 400))
+    assert {event["process"] for event in events(run_dir, "restart")} == {"fast", "slow", "coordinator"}
+
+
+def test_a_run_with_islands_that_is_stopped_goes_on_where_it_was(start_everyflop, write_run_file, tmp_path):
+    run_file, run_dir = write_run_file(tmp_path, **LONG), tmp_path / "runs" / "tiny"
+    process = start_everyflop("train", run_file)
+    wait_for_round(run_dir, 20, process)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    stopped_at = read_lines(run_dir / "rounds.jsonl")[-1]["tokens"]
+
+    assert process.returncode == 143, err
+    again = start_everyflop("train", run_file, "--resume")
+    _, err = again.communicate(timeout=200)
+    assert again.returncode == 0, err
+    assert sorted(used_samples(run_dir)) == list(range(8 * 400))
+    assert not events(run_dir, "rewind"), "what was committed before the stop was saved"
+    assert stopped_at > 0
+
+
+def test_islands_die_with_the_process_that_started_them_and_the_run_goes_on(start_everyflop, write_run_file, tmp_path):
+    run_file, run_dir = write_run_file(tmp_path, **LONG), tmp_path / "runs" / "tiny"
+    process = start_everyflop("train", run_file)
+    wait_for_round(run_dir, 30, process)
+    process.kill()
+    process.communicate()
+
+    again = start_everyflop("train", run_file, "--resume")
+    _, err = again.communicate(timeout=200)
+    assert again.returncode == 0, err
+    assert sorted(used_samples(run_dir)) == list(range(8 * 400))

@@ -1,0 +1,209 @@
+"""Islands as threads of this process, with real sockets between them: what they train, bit by bit."""
+
+import socket
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from everyflop.data.prepare import prepare
+from everyflop.data.prepared import Prepared
+from everyflop.islands.coordinator import Coordinator
+from everyflop.islands.course import Course
+from everyflop.islands.member import Member
+from everyflop.islands.round_log import RoundLog
+from everyflop.islands.samples import numbers
+from everyflop.model.build import build_model
+from everyflop.optim.schedules import lr_at
+from everyflop.spec.islands import IslandSpec
+from everyflop.train.island import Island
+from everyflop.train.replica import Replica
+from everyflop.train.session import Session, build_session
+from everyflop.train.settings import Settled
+from everyflop.train.state import RouterLogits
+from everyflop.train.stop import StopRequest
+from everyflop.train.update import attempt_step
+
+SECRET = b"a secret of tests"
+
+
+class Listener:
+    def __init__(self):
+        self.events: list[dict] = []
+        self.records: list[dict] = []
+
+    def event(self, kind, **facts):
+        self.events.append({"event": kind, **facts})
+
+    def committed(self, record, steps):
+        self.records.append(record)
+
+    def rewound(self, step):
+        pass
+
+
+@dataclass
+class Outcome:
+    sessions: dict[str, Session]
+    records: list[dict]
+    events: list[dict]
+    ended: dict[str, str]
+
+
+def session_of(settled: Settled, device, dtype=torch.float64) -> Session:
+    model = build_model(settled.model, seed=settled.run.run.seed, device=device.torch, compute_dtype=dtype).to(dtype)
+    session = build_session(settled, model, device)
+    session.logits = RouterLogits(session.logits.mean_L.to(dtype), session.logits.square_L.to(dtype))
+    return session
+
+
+def train_islands(settled: Settled, prepared: Prepared, device, folder, *, dtype=torch.float64) -> Outcome:
+    folder.mkdir(exist_ok=True)
+    run, listener = settled.run, Listener()
+    coordinator = Coordinator(Course(run.island, run.islands, RoundLog(folder / "rounds.jsonl"), listener))
+    sessions = {spec.name: session_of(settled, device, dtype) for spec in run.island}
+    ended: dict[str, str] = {}
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+
+        def island(spec: IslandSpec) -> None:
+            replica = Replica(sessions[spec.name], run.islands)
+            facts = {"train": run.train.model_dump(mode="json")}
+            member = Member(
+                spec.name,
+                address,
+                SECRET,
+                facts=facts,
+                tokens_per_s=1000.0 / spec.slowdown,
+                heartbeat_s=run.islands.heartbeat_s,
+                give_state=replica.give,
+            )
+            part = Island(
+                spec,
+                run.islands,
+                replica,
+                prepared.train(run.run.seed),
+                member,
+                after_commit=lambda record, leads: None,
+                mfu=lambda tokens_per_s: 0.0,
+                sleep=lambda seconds: None,
+            )
+            ended[spec.name] = part.run(StopRequest())[0]
+            member.leave()
+
+        threads = [threading.Thread(target=island, args=(spec,), daemon=True) for spec in run.island]
+        for thread in threads:
+            thread.start()
+        coordinator.serve(listening, SECRET)
+        for thread in threads:
+            thread.join(timeout=30)
+    return Outcome(sessions, listener.records, listener.events, ended)
+
+
+def train_alone(settled: Settled, prepared: Prepared, device, *, steps: int) -> Session:
+    session, stream, run = session_of(settled, device), prepared.train(settled.run.run.seed), settled.run
+    batch = settled.batch_tokens
+    for step in range(steps):
+        n = batch // run.train.seq_len
+        lr = lr_at(
+            step * batch, batch_tokens=batch, optim=run.optim, peak_lr=settled.peak_lr, total_tokens=run.train.tokens
+        )
+        attempt_step(session, stream.batch(step * n, n), lr=lr)
+        session.progress.step += 1
+    return session
+
+
+def farthest(one: Session, other: Session) -> float:
+    """Return the largest difference of a parameter, relative to the largest value of its tensor."""
+    pairs = zip(one.model.state_dict().values(), other.model.state_dict().values(), strict=True)
+    return max(((a - b).abs().max() / b.abs().max().clamp(min=1e-6)).item() for a, b in pairs)
+
+
+@pytest.fixture
+def islands_run(make_settled):
+    def make(*names: str, steps=1, tokens=256 * 50, slow=1.0, **islands) -> Settled:
+        tables = [{"name": name, "slowdown": 1.0 if name == "a" else slow} for name in names]
+        router = {"balance_loss": 1e-2, "z_loss": 1e-3, "bias_update": 1e-3, "noise_warmup_steps": 5}
+        return make_settled(train={"tokens": tokens}, router=router, island=tables, islands={"steps": steps, **islands})
+
+    return make
+
+
+def test_exchanging_gradients_at_every_step_is_training_alone_on_the_whole_batch(islands_run, device, tmp_path):
+    settled = islands_run("a", "b", "c", slow=3.0)
+    prepared = prepare(settled.run)
+
+    outcome = train_islands(settled, prepared, device, tmp_path)
+    alone = train_alone(settled, prepared, device, steps=50)
+
+    assert len(outcome.records) == 50
+    assert {len(record["members"]) for record in outcome.records} == {3}
+    assert farthest(outcome.sessions["a"], alone) < 1e-9
+    assert farthest(outcome.sessions["a"], outcome.sessions["b"]) == 0.0
+
+
+def test_islands_that_train_more_steps_alone_end_elsewhere(islands_run, device, tmp_path):
+    settled = islands_run("a", "b", steps=5, sync_share=0.0, rounds="steps")
+    prepared = prepare(settled.run)
+
+    outcome = train_islands(settled, prepared, device, tmp_path)
+
+    assert farthest(outcome.sessions["a"], train_alone(settled, prepared, device, steps=50)) > 1e-3
+    assert farthest(outcome.sessions["a"], outcome.sessions["b"]) == 0.0
+
+
+def test_every_sample_is_used_once_and_the_run_ends_with_the_last(islands_run, device, tmp_path):
+    settled = islands_run("a", "b", steps=4, slow=2.0, sync_share=0.2)
+    prepared = prepare(settled.run)
+
+    outcome = train_islands(settled, prepared, device, tmp_path)
+    used = [n for r in outcome.records for m in r["members"].values() for n in numbers(m["ranges"])]
+
+    assert sorted(used) == list(range(256 * 50 // 32))
+    assert set(outcome.ended.values()) == {"finished"}
+    assert {record["exchange"] for record in outcome.records} == {"gradients", "weights"}
+
+
+def test_rounds_by_steps_repeat_bit_for_bit(islands_run, device, tmp_path):
+    settled = islands_run("a", "b", steps=3, slow=3.0, rounds="steps", outer_momentum=0.5, outer_lr=0.7)
+    prepared = prepare(settled.run)
+    first, second = (train_islands(settled, prepared, device, tmp_path / str(n), dtype=torch.float32) for n in (1, 2))
+
+    assert farthest(first.sessions["a"], second.sessions["b"]) == 0.0
+
+
+@pytest.mark.parametrize("compress", ["bf16", "int8"])
+def test_compressed_updates_leave_all_islands_with_the_same_weights(compress, islands_run, device, tmp_path):
+    settled = islands_run("a", "b", steps=5, rounds="steps", sync_share=0.1, compress=compress)
+    prepared = prepare(settled.run)
+
+    outcome = train_islands(settled, prepared, device, tmp_path, dtype=torch.float32)
+    sent = {m["sent_bytes"] for r in outcome.records if r["exchange"] == "weights" for m in r["members"].values()}
+    full = {m["sent_bytes"] for r in outcome.records if r["exchange"] == "gradients" for m in r["members"].values()}
+
+    assert farthest(outcome.sessions["a"], outcome.sessions["b"]) == 0.0
+    assert max(sent) < min(full) * {"bf16": 0.55, "int8": 0.3}[compress]
+    assert not [event for event in outcome.events if event["event"] == "guard"]
+
+
+def test_a_replica_given_to_another_is_the_same_there(islands_run, device, tmp_path):
+    settled = islands_run("a", "b", steps=5, rounds="steps", outer_momentum=0.5)
+    prepared = prepare(settled.run)
+    trained = train_islands(settled, prepared, device, tmp_path, dtype=torch.float32).sessions["a"]
+    giver, taker = (Replica(s, settled.run.islands) for s in (trained, session_of(settled, device, torch.float32)))
+    giver.outer.buffer = np.ones(3, dtype=np.float32)
+
+    header, payload = giver.give()
+    taker.take(header, memoryview(payload))
+
+    assert taker.hash == giver.hash
+    assert farthest(taker.session, giver.session) == 0.0
+    for mine, theirs in zip(taker.parameters, giver.parameters, strict=True):
+        for moment in ("exp_avg", "exp_avg_sq", "step"):
+            assert torch.equal(
+                taker.session.optimizer.state[mine][moment], giver.session.optimizer.state[theirs][moment]
+            )
+    assert taker.outer.buffer is not None
+    assert taker.outer.buffer.tolist() == [1, 1, 1]
