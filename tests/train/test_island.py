@@ -19,6 +19,7 @@ from everyflop.model.build import build_model
 from everyflop.optim.schedules import lr_at
 from everyflop.spec.islands import IslandSpec
 from everyflop.train.island import Island
+from everyflop.train.local_steps import LocalSteps
 from everyflop.train.replica import Replica
 from everyflop.train.session import Session, build_session
 from everyflop.train.settings import Settled
@@ -80,16 +81,10 @@ def train_islands(settled: Settled, prepared: Prepared, device, folder, *, dtype
                 heartbeat_s=run.islands.heartbeat_s,
                 give_state=replica.give,
             )
-            part = Island(
-                spec,
-                run.islands,
-                replica,
-                prepared.train(run.run.seed),
-                member,
-                after_commit=lambda record, leads: None,
-                mfu=lambda tokens_per_s: 0.0,
-                sleep=lambda seconds: None,
+            steps = LocalSteps(
+                spec, replica, prepared.train(run.run.seed), mfu=lambda tokens_per_s: 0.0, sleep=lambda seconds: None
             )
+            part = Island(run.islands, steps, member, after_commit=lambda record, leads: None)
             ended[spec.name] = part.run(StopRequest())[0]
             member.leave()
 
@@ -186,6 +181,19 @@ def test_compressed_updates_leave_all_islands_with_the_same_weights(compress, is
     assert farthest(outcome.sessions["a"], outcome.sessions["b"]) == 0.0
     assert max(sent) < min(full) * {"bf16": 0.55, "int8": 0.3}[compress]
     assert not [event for event in outcome.events if event["event"] == "guard"]
+
+
+@pytest.mark.parametrize("rounds", ["steps", "clock"])
+def test_islands_that_train_ahead_of_an_exchange_use_every_sample_once(rounds, islands_run, device, tmp_path):
+    settled = islands_run("a", "b", steps=4, slow=2.0, sync_share=0.1, overlap=True, rounds=rounds, outer_momentum=0.3)
+    prepared = prepare(settled.run)
+
+    outcome = train_islands(settled, prepared, device, tmp_path, dtype=torch.float32)
+    used = [n for r in outcome.records for m in r["members"].values() for n in numbers(m["ranges"])]
+
+    assert sorted(used) == list(range(256 * 50 // 32))
+    assert farthest(outcome.sessions["a"], outcome.sessions["b"]) == 0.0
+    assert not [event for event in outcome.events if event["event"] in ("guard", "fetch", "lost")]
 
 
 def test_a_replica_given_to_another_is_the_same_there(islands_run, device, tmp_path):

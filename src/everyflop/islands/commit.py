@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from everyflop.islands.codec import Flat, decode, encode, encoded_bytes
+from everyflop.islands.codec import Flat, decode, encode
 from everyflop.islands.guards import Verdict, judge
 from everyflop.islands.merge import Work, coefficients, mean_steps, norm, token_shares, weighted_sum
 from everyflop.islands.rounds import Round
@@ -44,7 +44,7 @@ class Update:
     def array(self) -> Flat:
         """Return the update's numbers. Raises ValueError when the payload has another size."""
         n, how, dtype = self.header["n"], self.header["compress"], self.header["dtype"]
-        return decode(self.payload[: encoded_bytes(n, how, dtype)], how, n, dtype)
+        return decode(self.payload[: len(self.payload) - 8 * self.header["n_stats"]], how, n, dtype)
 
     def statistics(self) -> NDArray[np.float64]:
         """Return the routers' statistics and the sums of the step."""
@@ -97,10 +97,14 @@ def merge_updates(
     must_rejoin: dict[str, str] = {}
     agreed = most_common([update.header["hash"] for update in updates.values()])
     arrays: dict[str, Flat] = {}
-    for name, update in updates.items():
+    shapes = Counter(_shape(update) for update in trained.values())
+    agreed_shape = max(sorted(shapes), key=lambda shape: shapes[shape], default=None)
+    for name, update in sorted(updates.items()):  # in one order everywhere: sums depend on it
         why = "" if update.whole else "damaged on the way"
         if update.header["hash"] != agreed:
             why = "its anchor is not that of the others"
+        elif name in trained and _shape(update) != agreed_shape:
+            why = "its numbers are those of another model"
         if not why and name in trained:
             try:
                 arrays[name] = update.array()
@@ -110,6 +114,7 @@ def merge_updates(
             verdicts[name] = Verdict(False, 0.0, why)
             must_rejoin[name] = why
     now = {name: norm(array) / _size(trained[name], plan) for name, array in arrays.items()}
+    now |= {name: math.nan for name in now if not np.isfinite(trained[name].statistics()).all()}
     earlier = {name: list(rates.get(f"{plan.exchange}/{name}", [])) for name in now}
     verdicts |= judge(now, earlier, gradients=plan.exchange == "gradients", outliers=how.guards)
     must_rejoin |= {name: verdict.why for name, verdict in verdicts.items() if not verdict.accepted}
@@ -148,3 +153,7 @@ def most_common(hashes: list[str]) -> str:
     """Return the hash that most islands have; among equals the first by name, so that everybody picks the same."""
     counts = Counter(hashes)
     return max(sorted(counts), key=lambda digest: counts[digest])
+
+
+def _shape(update: Update) -> tuple[int, str, int]:
+    return update.header["n"], update.header["dtype"], update.header["n_stats"]

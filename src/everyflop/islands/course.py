@@ -70,7 +70,11 @@ class Course:
         """Each island's part in the round that is under way."""
         self.updates: dict[str, Update] = {}
         """What was handed in so far."""
-        self._replies: dict[str, Reply] = {}
+        self._last: dict[str, Any] | None = None
+        """The commit that led to this round."""
+        self._begun = False
+        self.leader = ""
+        """The island that saves and validates for all: the first of the run file among those that hold the anchor."""
         self._batch: Ranges = []
         """The samples of all islands in a step whose gradients are exchanged."""
         self._residual: Any = None
@@ -98,7 +102,7 @@ class Course:
         member.speed = self._first_speed(name, hello)
         self.roster.members[name] = member
         self.roster.account(name).joins += 1
-        self._gathering_s = self._gathering_s or now
+        self._gathering_s = now if self._gathering_s is None else self._gathering_s
         self.listener.event("join", island=name, round=hello["round"], tokens_per_s=member.speed)
         return member
 
@@ -119,8 +123,13 @@ class Course:
             return self._ended_reply()
         if self.round is None:
             return None
-        if member.round != self.number or (self.base and member.hash != self.base):
+        if member.name in self.updates:
+            return None  # it was lost after it had handed in: that counts, and it takes what comes of it from others
+        other = (self.base and member.hash != self.base) or member.record != self._last
+        if member.round != self.number or other:
             member.phase, member.progressed_s = "catching up", self.now_s()
+            if member.behind[0] != self.number:
+                member.behind = self.number, self.now_s()
             return {"kind": "fetch"}, b""
         member.phase, member.progressed_s = "in round", self.now_s()
         if member.name not in self.begins:
@@ -143,7 +152,7 @@ class Course:
     def donors(self, joiner: Member) -> list[Member]:
         """Return islands that hold the anchor and can give it, the leader first."""
         able = [member for member in self._in_round() if member.pulse is not None and member is not joiner]
-        return sorted(able, key=lambda member: member.name != self.leader())
+        return sorted(able, key=lambda member: member.name != self.leader)
 
     def drop(self, member: Member, why: str) -> None:
         """Let an island go: its samples return, and what it handed in before it was lost still counts."""
@@ -151,9 +160,12 @@ class Course:
             return
         self.roster.charge(self.now_s())
         del self.roster.members[member.name]
+        if not self.roster.members:
+            self._gathering_s = None
         member.lost = member.lost or why
+        self.begins.pop(member.name, None)
         if member.name not in self.updates:
-            self._release(member.name)
+            self.table.give_back(member.name)
         self.listener.event("left" if member.leaving or self.ended else "lost", island=member.name, cause=why)
 
     def gone(self) -> list[tuple[Member, str]]:
@@ -168,10 +180,6 @@ class Course:
         if member.phase == "in round" and now - member.progressed_s > patience_s:
             return f"no progress for {patience_s:.1f} s: it hangs"
         return ""
-
-    def leader(self) -> str:
-        """Return the island that saves and validates for all: the first of the run file that is there."""
-        return next((name for name in self.islands if name in self.roster.members), "")
 
     # -- a round -------------------------------------------------------------------------------------------------
 
@@ -213,12 +221,15 @@ class Course:
         self.number, self.step, self.tokens, self.merges = number, 0, 0, 0
         self.table = SampleTable(total_samples(self.train))
         if record is not None:
-            joins = {name: account.joins for name, account in self.roster.accounts.items()}
+            held = {name: (account.joins, account.held_s) for name, account in self.roster.accounts.items()}
             self.step, self.tokens, self.merges = record["step"], record["tokens"], record["merges"]
             self.table = SampleTable.from_json(record["table"])
             self.roster.restore(record)
-            for name, joined in joins.items():
-                self.roster.account(name).joins += joined
+            for name, (joins, held_s) in held.items():
+                account = self.roster.account(name)
+                account.joins = joins + (0 if self._begun else account.joins)
+                account.held_s = held_s + (0.0 if self._begun else account.held_s)
+        self._begun, self._last = True, record
         if dropped := self.log.cut(number):
             self.listener.event("rewind", round=number, dropped_rounds=dropped)
         self.listener.rewound(self.step)
@@ -226,6 +237,7 @@ class Course:
     def _plan(self, names: list[str]) -> None:
         """Begin the next round with these islands, or end the run."""
         assert self.train is not None
+        self.leader = next(name for name in self.islands if name in names)
         left = self.table.total - self.table.consumed
         if self.stopping or not left:
             self._end("stopped" if left else "finished")
@@ -233,11 +245,13 @@ class Course:
         speeds = {name: self.roster.members[name].speed for name in names}
         plan = plan_round(speeds, self.train, self.how, tokens_done=self.tokens, samples_left=left)
         self.round, self._started_s, self.updates, self.begins = plan, self.now_s(), {}, {}
-        available = self.table.unclaimed
-        held = {name: self.table.top_up(name, plan.wanted(name, available)) for name in sorted(names)}
+        available = self.table.unclaimed + sum(count(ranges) for ranges in self.table.held.values())
+        ahead = self._ahead(plan, left)
+        held = {n: self.table.top_up(n, plan.wanted(n, available) + ahead * plan.shares[n]) for n in sorted(names)}
         self._batch = [one for ranges in held.values() for one in ranges] if plan.exchange == "gradients" else []
         for name, ranges in held.items():
-            self.begins[name] = self._begin(name, sequences=plan.shares[name], steps=plan.steps, ranges=ranges)
+            begin = self._begin(name, sequences=plan.shares[name], steps=plan.steps, ranges=ranges)
+            self.begins[name] = {**begin, "ahead": ahead}
             member = self.roster.members[name]
             member.phase, member.progressed_s = "in round", self.now_s()
 
@@ -257,8 +271,16 @@ class Course:
             "tokens": self.tokens,
             "batch_tokens": self.round.sequences * self.train.seq_len,
             "step": self.step,
-            "leader": self.leader(),
+            "leader": self.leader,
+            "ahead": 0,
         }
+
+    def _ahead(self, plan: Round, samples_left: int) -> int:
+        """Return how many steps islands may train ahead of the next round: none at the end, where all must be used."""
+        in_round = plan.steps * plan.sequences
+        if not self.how.overlap or plan.exchange == "gradients" or samples_left < 3 * in_round:
+            return 0
+        return max(1, plan.steps // 2)
 
     def take(self, member: Member, header: Header, payload: memoryview, *, whole: bool) -> Reply | None:
         """Take what an island hands in. Returns a reply at once if it cannot count; else `answer` has one later."""
@@ -266,7 +288,8 @@ class Course:
         if self.ended:
             return self._ended_reply()
         if why := self._unusable(member, header):
-            self._release(member.name)
+            if member.name not in self.updates:
+                self._release(member.name)
             return {"kind": "commit", "rejoin": why}, b""
         member.phase, member.leaving, member.hash = "handed in", bool(header["leave"]), header["hash"]
         self.updates[member.name] = Update(member.name, header, payload, whole)
@@ -284,14 +307,16 @@ class Course:
 
     def answer(self, member: Member, number: int) -> Reply | None:
         """Return what came of round `number` for an island that handed in; None while it is under way."""
-        return None if self.number == number and not self.ended else self._replies[member.name]
+        if member.reply is not None and member.reply[0] == number:
+            return member.reply[1]
+        return self._ended_reply() if self.ended else None
 
     def _in_round(self) -> list[Member]:
         return [member for member in self.roster.members.values() if member.name in self.begins]
 
     def _all_handed_in(self) -> bool:
         catching_up = [m for m in self.roster.members.values() if m.phase == "catching up"]
-        if any(self.now_s() - m.progressed_s < CATCH_UP_S for m in catching_up):
+        if any(self.now_s() - m.behind[1] < CATCH_UP_S for m in catching_up):
             return False
         return all(member.name in self.updates for member in self._in_round())
 
@@ -305,7 +330,8 @@ class Course:
         self._residual = merged.residual
         used = {name: self.table.consume(name, update.samples) for name, update in updates.items()}
         for name in [*self.table.held]:
-            self.table.give_back(name)
+            if not self._keeps(name, merged):
+                self.table.give_back(name)
         self.step += merged.steps
         self.tokens += sum(update.tokens for update in updates.values())
         self.merges += int(merged.applied and plan.exchange == "weights")
@@ -315,10 +341,17 @@ class Course:
         entries = {name: self._settle(update, merged, used[name]) for name, update in sorted(updates.items())}
         record = self._record(plan, merged, entries)
         self.log.append(record)
+        self._last = record
         self._tell(record, merged)
         self.number += 1
         self.base = ""
         self._go_on(plan, record, merged)
+
+    def _keeps(self, name: str, merged: Merged) -> bool:
+        """Whether an island keeps the samples it holds: it may be training on them, ahead of the next round."""
+        member = self.roster.members.get(name)
+        ahead = self.begins.get(name, {}).get("ahead")
+        return bool(ahead and member and not member.leaving and name not in merged.must_rejoin and not self.stopping)
 
     def _settle(self, update: Update, merged: Merged, used: Ranges) -> dict[str, Any]:
         """Book one island's update, and return its entry in the commit."""
@@ -364,7 +397,7 @@ class Course:
     def _go_on(self, plan: Round, record: dict[str, Any], merged: Merged) -> None:
         """Begin the next round, and prepare everyone's reply."""
         updates, members = self.updates, self.roster.members
-        staying = [name for name in updates if name in members and not members[name].leaving]
+        staying = [name for name in updates if name in self.begins and name in members and not members[name].leaving]
         sound = [name for name in staying if name not in merged.must_rejoin]
         self.begins = {}
         if self.barren >= MOST_BARREN:
@@ -374,14 +407,11 @@ class Course:
         else:
             self._await_islands()
         reply = {"kind": "commit", "record": record, "applied": merged.applied, "n_stats": merged.n_stats}
-        reply |= {"compress": merged.compress} | ({"ended": self.ended} if self.ended else {})
-        self._replies = {
-            name: (
-                {**reply, "begin": self.begins.get(name), "rejoin": merged.must_rejoin.get(name, "")},
-                merged.payload,
-            )
-            for name in updates
-        }
+        reply |= {"compress": merged.compress} | ({"ended": self.ended, "leader": self.leader} if self.ended else {})
+        for name in updates:
+            if name in members:
+                own = {**reply, "begin": self.begins.get(name), "rejoin": merged.must_rejoin.get(name, "")}
+                members[name].reply = record["round"], (own, merged.payload)
 
     def _await_islands(self) -> None:
         self.round, self.updates, self.begins, self.base = None, {}, {}, ""
@@ -391,7 +421,7 @@ class Course:
         self.round, self.ended = None, how
 
     def _ended_reply(self) -> Reply:
-        return {"kind": "ended", "how": self.ended, "leader": self.leader()}, b""
+        return {"kind": "ended", "how": self.ended, "leader": self.leader}, b""
 
     def _release(self, name: str) -> None:
         self.begins.pop(name, None)

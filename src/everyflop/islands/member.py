@@ -18,10 +18,10 @@ PULSES_A_HEARTBEAT = 4
 State = tuple[Header, bytes]
 
 
-def is_under_way(address: str, secret: bytes) -> bool:
+def is_under_way(address: str, secret: bytes, *, tls: ssl.SSLContext | None = None) -> bool:
     """Whether islands train there just now: one that joins gets its state from them then, and needs no checkpoint."""
     try:
-        with contextlib.closing(connect(address, secret)) as connection:
+        with contextlib.closing(connect(address, secret, tls=tls)) as connection:
             connection.send({"kind": "status"})
             status, _ = connection.receive(timeout_s=10.0)
     except (Broken, TimeoutError):

@@ -61,6 +61,10 @@ class Member:
     progressed_s: float = 0.0
     longest_step_s: float = 0.0
     held_from_s: float = 0.0
+    behind: tuple[int, float] = (-1, 0.0)
+    """In which round it was first told to fetch the anchor, and when."""
+    reply: tuple[int, tuple[dict[str, Any], bytes]] | None = None
+    """The number of the last round that it was in, and what it is told of it."""
     leaving: bool = False
     lost: str = ""
     """Why it is gone; empty while it is there."""
@@ -97,7 +101,10 @@ class Roster:
 
     def to_json(self) -> dict[str, Any]:
         """Return accounts and rates as plain JSON."""
-        return {"accounts": {name: asdict(one) for name, one in sorted(self.accounts.items())}, "rates": self.rates}
+        return {
+            "accounts": {name: asdict(one) for name, one in sorted(self.accounts.items())},
+            "rates": dict(self.rates),
+        }
 
     def restore(self, facts: dict[str, Any]) -> None:
         """Take accounts and rates from a commit."""

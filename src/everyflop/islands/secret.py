@@ -20,7 +20,10 @@ def read_secret(path: Path | None, *, needed: bool) -> bytes:
 
     Raises UsageError for a missing or a short one.
     """
-    secret = path.read_bytes().strip() if path is not None else os.environ.get(VARIABLE, "").strip().encode()
+    try:
+        secret = path.read_bytes().strip() if path is not None else os.environ.get(VARIABLE, "").strip().encode()
+    except OSError as error:
+        raise UsageError(f"the secret cannot be read: {error}.") from None
     if needed and not secret:
         raise UsageError(
             "other machines can reach this address, and there is no secret: anybody could join the run. Write one with "

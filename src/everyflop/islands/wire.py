@@ -12,11 +12,13 @@ import hashlib
 import hmac
 import json
 import secrets
+import select
 import socket
 import ssl
 import struct
 import threading
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 from everyflop.base.errors import UsageError
@@ -41,6 +43,10 @@ class Connection:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock, self._link = sock, link
         self._sending = threading.Lock()
+        self._timeout_s: float | None = None
+        self._openssl = threading.Lock() if isinstance(sock, ssl.SSLSocket) else None
+        """Held in every call into OpenSSL, which corrupts a connection that one thread reads while another writes."""
+        sock.settimeout(None if self._openssl is None else 0.0)
         self.sent_bytes = self.received_bytes = 0
 
     def send(self, header: Header, payload: bytes | memoryview = b"") -> None:
@@ -56,14 +62,14 @@ class Connection:
 
     def receive(self, timeout_s: float | None = None) -> tuple[Header, memoryview]:
         """Wait for one message. Raises Broken when the other side is gone or its bytes make no sense, TimeoutError."""
-        self._sock.settimeout(timeout_s)
+        self._wait_at_most(timeout_s)
         n_header, n_payload = _HEAD.unpack(self._receive_exactly(_HEAD.size))
         if n_header > _MOST_HEADER_BYTES:
             raise Broken("a header too long for any message")
-        self._sock.settimeout(None)
+        self._wait_at_most(None)
         try:
             header = json.loads(bytes(self._receive_exactly(n_header)))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Broken(f"a header that is no JSON: {error}") from None
         if not isinstance(header, dict):
             raise Broken("a header that is no table")
@@ -75,13 +81,43 @@ class Connection:
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
 
+    def _wait_at_most(self, timeout_s: float | None) -> None:
+        self._timeout_s = timeout_s
+        try:
+            if self._openssl is None:
+                self._sock.settimeout(timeout_s)
+        except OSError as error:
+            raise Broken(f"receiving failed: {error}") from error
+
+    def _send_chunk(self, chunk: memoryview) -> None:
+        if self._openssl is None:
+            self._sock.sendall(chunk)
+        while self._openssl is not None and len(chunk):
+            chunk = chunk[self._alone(lambda: self._sock.send(chunk), None) :]  # noqa: B023
+
+    def _alone(self, call: Callable[[], int], timeout_s: float | None) -> int:
+        """Make a call on the socket; over TLS alone, and waiting for the other side without keeping others from it."""
+        while self._openssl is not None:
+            with self._openssl:
+                try:
+                    return call()
+                except ssl.SSLWantReadError:
+                    wanted = select.POLLIN
+                except ssl.SSLWantWriteError:
+                    wanted = select.POLLOUT
+            poll = select.poll()
+            poll.register(self._sock, wanted)
+            if not poll.poll(None if timeout_s is None else timeout_s * 1000):
+                raise TimeoutError("timed out")
+        return call()
+
     def _send_all(self, data: memoryview) -> None:
         try:
             for first in range(0, len(data), CHUNK_BYTES):
                 chunk = data[first : first + CHUNK_BYTES]
                 if self._link:
                     self._link.pace("up", len(chunk))
-                self._sock.sendall(chunk)
+                self._send_chunk(chunk)
                 self.sent_bytes += len(chunk)
         except OSError as error:
             raise Broken(f"sending failed: {error}") from error
@@ -89,13 +125,13 @@ class Connection:
     def _receive_exactly(self, n: int) -> memoryview:
         try:
             buffer = memoryview(bytearray(n))
-        except MemoryError:
+        except (MemoryError, OverflowError):
             raise Broken(f"a payload of {n} bytes, which no message has") from None
         filled = 0
         while filled < n:
             end = min(n, filled + CHUNK_BYTES)
             try:
-                got = self._sock.recv_into(buffer[filled:end])
+                got = self._alone(lambda: self._sock.recv_into(buffer[filled:end]), self._timeout_s)  # noqa: B023
             except TimeoutError:
                 raise
             except OSError as error:
@@ -165,6 +201,6 @@ def connect(
 def parse_address(address: str) -> tuple[str, int]:
     """Split HOST:PORT. Raises UsageError."""
     host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UsageError(f"'{address}' is no address: write HOST:PORT, such as 10.0.0.1:7700.")
     return host.strip("[]"), int(port)

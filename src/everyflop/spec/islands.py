@@ -54,6 +54,8 @@ class IslandsSpec(Spec):
     """"steps" weighs updates by tokens over steps, so that speed never counts twice; "tokens" by tokens alone."""
     compress: Literal["fp32", "bf16", "int8"] = "fp32"
     """What updates travel as; int8 keeps its rounding error and adds it to the next update."""
+    overlap: bool = False
+    """Train ahead while updates travel, on top of the anchor that comes: for links that are slow beside a round."""
     guards: bool = True
     """Reject updates far larger than an island's own earlier ones and the others'; the rest is rejected always."""
     heartbeat_s: float = Field(default=5.0, gt=0)

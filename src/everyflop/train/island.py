@@ -1,16 +1,17 @@
 """An island's part of a run: train until the bell, hand in, take what was agreed, go on.
 
-The order of a round is the order of the lines: train > hand in and wait for the commit > apply > (due?) save, validate.
+The order of a round is the order of the lines: train > hand in and wait for the commit (or train ahead meanwhile) >
+apply > (due?) save, validate.
 """
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from everyflop.data.stream import TrainStream
 from everyflop.islands.codec import Flat, decode, encode, encoded_bytes
 from everyflop.islands.flat import flatten, unflatten_into
 from everyflop.islands.member import Ended, Member
@@ -18,14 +19,15 @@ from everyflop.islands.merge import norm
 from everyflop.islands.rounds import another_step
 from everyflop.islands.samples import count, numbers, take
 from everyflop.islands.wire import Header
-from everyflop.optim.schedules import lr_at
-from everyflop.spec.islands import IslandSpec, IslandsSpec
+from everyflop.spec.islands import IslandsSpec
+from everyflop.train.local_steps import LocalSteps
 from everyflop.train.replica import Replica
 from everyflop.train.router_vector import routers_to_vector, sums_from_vector, sums_to_vector
-from everyflop.train.session import Session
 from everyflop.train.step import StepSums
 from everyflop.train.stop import StopRequest
 from everyflop.train.update import compute, conclude
+
+Answer = tuple[Header, memoryview] | None
 
 
 @dataclass(slots=True)
@@ -36,39 +38,34 @@ class Trained:
     facts: dict[str, Any]
     sums: StepSums | None = None
     """Of a single step whose gradients are exchanged."""
+    weights: Flat | None = None
+    """Where the weights were at the end, while steps are done ahead of the next round."""
 
 
 class Island:
-    """One island's loop."""
+    """One island's loop. `after_commit(record, leads)` is called when it has moved to a new anchor."""
 
     def __init__(
         self,
-        spec: IslandSpec,
         how: IslandsSpec,
-        replica: Replica,
-        stream: TrainStream,
+        steps: LocalSteps,
         member: Member,
         *,
         after_commit: Callable[[dict[str, Any], bool], None],
-        mfu: Callable[[float], float],
         now_s: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
     ):
-        self.spec, self.how, self.replica, self.stream, self.member = spec, how, replica, stream, member
-        self._after_commit, self._mfu, self._now_s, self._sleep = after_commit, mfu, now_s, sleep
+        self.how, self.steps, self.member = how, steps, member
+        self.replica: Replica = steps.replica
+        self.name = steps.spec.name
+        self._after_commit, self._now_s = after_commit, now_s
         self._handed_in_s: float | None = None
         self._leaving = False
-
-    @property
-    def session(self) -> Session:
-        """What trains."""
-        return self.replica.session
+        self._sender = ThreadPoolExecutor(max_workers=1)
 
     def run(self, stop: StopRequest) -> tuple[str, bool]:
         """Take part until the run has ended, or until a signal asks to leave.
 
-        Returns "finished", "stopped" or "left", and whether this island finishes for all.
-
+        Returns how it ended ("finished", "stopped", "diverged", "left"), and whether this island finishes for all.
         Raises UsageError when the coordinator refuses this island or stays away.
         """
         begin = None
@@ -76,7 +73,7 @@ class Island:
             while not self._leaving:
                 begin = self._round(begin or self._join(), stop)
         except Ended as ended:
-            return ended.how, ended.leader == self.spec.name
+            return ended.how, ended.leader == self.name
         return "left", False
 
     def _join(self) -> Header:
@@ -93,122 +90,123 @@ class Island:
         """Do one round; return the beginning of the next, or None where the island has to join again."""
         self.member.hurry.clear()
         began_s = self._now_s()
-        trained = self._gradients(begin) if begin["exchange"] == "gradients" else self._weights(begin, stop, began_s)
+        if not self.steps.start(begin):
+            self._go_back()
+        trained = self._gradients() if begin["exchange"] == "gradients" else self._weights(stop, began_s)
         now_s = self._now_s()
         lost_s = now_s - (self._handed_in_s or began_s) - trained.facts["train_s"]
         self._handed_in_s, self._leaving = now_s, stop.signal is not None
+        times = {"round_s": now_s - began_s, "lost_s": lost_s}
         header = {
             **trained.facts,
+            **times,
             "round": begin["round"],
             "hash": self.replica.hash,
-            "round_s": now_s - began_s,
-            "lost_s": lost_s,
             "leave": self._leaving,
         }
-        answer = self.member.hand_in(header, trained.payload)
-        if answer is None:
-            self._undo()
+        answer = self._exchange(header, trained, stop)
+        if answer is None or answer[0].get("rejoin"):
+            self.steps.forget()
+            self._go_back()
             return None
         reply, merged = answer
-        if reply.get("rejoin"):
-            self._undo()
-            return None
         with self.replica.lock:
-            self._apply(reply, merged, trained, begin)
+            self._apply(reply, merged, trained)
             self.replica.round, self.replica.record = begin["round"] + 1, reply["record"]
             self.replica.note_progress()
         self.member.progress += 1
-        self._after_commit(reply["record"], begin["leader"] == self.spec.name)
+        self._after_commit(reply["record"], begin["leader"] == self.name)
         if "ended" in reply:
-            raise Ended(reply["ended"], begin["leader"])
+            raise Ended(reply["ended"], reply["leader"])
         return reply["begin"]
 
-    def _gradients(self, begin: Header) -> Trained:
+    # -- train ---------------------------------------------------------------------------------------------------
+
+    def _gradients(self) -> Trained:
         """Compute the gradients of this island's part of one step; nothing is applied yet."""
+        steps, begin, session = self.steps, self.steps.begin, self.replica.session
         if not begin["ranges"]:
-            return _nothing(self.replica)
+            return _nothing()
         started_s = self._now_s()
         used, _ = take(begin["ranges"], begin["sequences"])
-        whole = self.session.step.counts([self.stream.batch_of(numbers(begin["batch"]))])
-        sums = compute(self.session, self.stream.batch_of(numbers(used)), whole=whole)
-        self._stretch(started_s)
+        whole = session.step.counts([steps.stream.batch_of(numbers(begin["batch"]))])
+        sums = compute(session, steps.stream.batch_of(numbers(used)), whole=whole)
+        steps.stretch(started_s)
         step_s = self._now_s() - started_s
         gradient, statistics = flatten(self._gradient_tensors()), sums_to_vector(sums)
-        loss = (sums.ce / sums.tokens).item()
-        line = self._line(begin, 0, loss=loss, grad_norm=norm(gradient), lr=self._lr(begin, 0), step_s=step_s)
-        facts = _facts(gradient, statistics, "fp32", steps=1, samples=count(used), train_s=step_s, lines=[line])
-        facts["tokens"] = self._tokens(count(used))
+        line = steps.line(loss=(sums.ce / sums.tokens).item(), grad_norm=norm(gradient), lr=steps.lr(0), step_s=step_s)
+        work = {"steps": 1, "samples": count(used), "tokens": count(used) * steps.seq_len}
+        facts = _facts(gradient, statistics, "fp32", **work, train_s=step_s, lines=[line])
         return Trained(encode(gradient, "fp32") + statistics.tobytes(), facts, sums)
 
-    def _weights(self, begin: Header, stop: StopRequest, began_s: float) -> Trained:
+    def _weights(self, stop: StopRequest, began_s: float) -> Trained:
         """Train from the anchor until the bell, and return how far the weights moved."""
+        steps, begin = self.steps, self.steps.begin
         if not begin["ranges"]:
-            return _nothing(self.replica)
+            return _nothing()
         anchor = self.replica.anchor_now()
-        left, lines, step_s = begin["ranges"], [], 0.0
-        while another_step(
-            done=len(lines),
+        while steps.left and another_step(
+            done=len(steps.lines),
             elapsed_s=self._now_s() - began_s,
-            last_step_s=step_s,
+            last_step_s=steps.last_step_s,
             seconds=begin["seconds"],
             steps=begin["steps"],
         ):
-            if not left or (lines and (stop.signal is not None or self.member.hurry.is_set())):
+            if steps.lines and (stop.signal is not None or self.member.hurry.is_set()):
                 break
-            started_s = self._now_s()
-            used, left = take(left, min(begin["sequences"], count(left)))
-            sums = compute(self.session, self.stream.batch_of(numbers(used)))
-            lr = self._lr(begin, len(lines))
-            with self.replica.lock:
-                attempt = conclude(self.session, sums, lr=lr)
-            self._stretch(started_s)
-            step_s = self._now_s() - started_s
-            lines.append(
-                self._line(begin, len(lines), loss=attempt.loss, grad_norm=attempt.grad_norm, lr=lr, step_s=step_s)
-                | ({"fault": attempt.fault} if attempt.fault else {})
-            )
-            self.session.progress.step += 1
-            self.member.progress, self.member.step_s = self.member.progress + 1, step_s
-        moved, statistics = anchor - flatten(self.replica.parameters), routers_to_vector(self.session)
+            self._step()
+        weights, statistics = flatten(self.replica.parameters), routers_to_vector(self.replica.session)
+        moved = anchor - weights
         payload, self.replica.residual = _encode(moved, self.how.compress, self.replica.residual)
-        samples = count(begin["ranges"]) - count(left)
-        train_s = sum(line["step_s"] for line in lines)
-        facts = _facts(
-            moved, statistics, self.how.compress, steps=len(lines), samples=samples, train_s=train_s, lines=lines
-        )
-        facts["tokens"] = self._tokens(samples)
-        return Trained(payload + statistics.tobytes(), facts)
+        work = {"steps": len(steps.lines), "samples": steps.samples, "tokens": steps.samples * steps.seq_len}
+        facts = _facts(moved, statistics, self.how.compress, **work, train_s=steps.train_s, lines=[*steps.lines])
+        return Trained(payload + statistics.tobytes(), facts, weights=weights if begin["ahead"] else None)
 
-    def _apply(self, reply: Header, merged: memoryview, trained: Trained, begin: Header) -> None:
-        """Take the merged update. The lock is held."""
+    def _step(self) -> None:
+        self.steps.step()
+        self.member.progress, self.member.step_s = self.member.progress + 1, self.steps.last_step_s
+
+    # -- exchange ------------------------------------------------------------------------------------------------
+
+    def _exchange(self, header: Header, trained: Trained, stop: StopRequest) -> Answer:
+        """Hand in and wait for the commit; while it is under way, train ahead on samples held for that."""
+        self.steps.forget()
+        if trained.weights is None or self._leaving:
+            return self.member.hand_in(header, trained.payload)
+        future: Future[Answer] = self._sender.submit(self.member.hand_in, header, trained.payload)
+        while not future.done() and self.steps.left and stop.signal is None and not self.member.hurry.is_set():
+            self._step()
+        return future.result()
+
+    def _apply(self, reply: Header, merged: memoryview, trained: Trained) -> None:
+        """Take the merged update; what was trained ahead of it stays on top. The lock is held."""
         replica = self.replica
-        if begin["exchange"] == "gradients":
+        if self.steps.begin["exchange"] == "gradients":
             if reply["applied"]:
-                self._apply_gradients(reply, merged, trained, begin)
+                self._apply_gradients(reply, merged, trained)
             replica.settle()
             return
-        anchor = replica.anchor_now()
+        anchor, routers = replica.anchor_now(), replica.routers
         if reply["applied"]:
             how, n = reply["compress"], anchor.size
             update = decode(merged[: encoded_bytes(n, how, anchor.dtype.name)], how, n, anchor.dtype.name)
-            anchor = replica.outer.apply(anchor, update)
-            replica.move_to(anchor, _statistics(reply, merged))
-        else:
-            replica.move_to(anchor, replica.routers)
+            anchor, routers = replica.outer.apply(anchor, update), _statistics(reply, merged)
+        ahead = flatten(replica.parameters) - trained.weights if trained.weights is not None else None
+        replica.move_to(anchor, routers)
+        if ahead is not None:
+            unflatten_into(anchor + ahead, replica.parameters)
 
-    def _apply_gradients(self, reply: Header, merged: memoryview, trained: Trained, begin: Header) -> None:
+    def _apply_gradients(self, reply: Header, merged: memoryview, trained: Trained) -> None:
         """Do the optimizer step of the whole batch."""
-        tensors, sums = self._gradient_tensors(), trained.sums
+        session, sums = self.replica.session, trained.sums
         if sums is None:  # this island had no part in the batch, and needs shapes for its sums
-            batch = self.stream.batch(0, 1)
-            sums = compute(self.session, batch)
-            tensors = self._gradient_tensors()
-        n, dtype = sum(tensor.numel() for tensor in tensors), tensors[0].dtype
-        name = str(dtype).removeprefix("torch.")
+            sums = compute(session, self.steps.stream.batch(0, 1))
+        tensors = self._gradient_tensors()
+        n, name = sum(tensor.numel() for tensor in tensors), str(tensors[0].dtype).removeprefix("torch.")
         unflatten_into(decode(merged[: encoded_bytes(n, "fp32", name)], "fp32", n, name), tensors)
-        conclude(self.session, sums_from_vector(_statistics(reply, merged), sums), lr=self._lr(begin, 0))
+        conclude(session, sums_from_vector(_statistics(reply, merged), sums), lr=self.steps.lr(0))
 
-    def _undo(self) -> None:
+    def _go_back(self) -> None:
         """Go back to the anchor: what was trained since is lost."""
         with self.replica.lock:
             if self.replica.anchor is not None:
@@ -221,43 +219,16 @@ class Island:
                 parameter.grad = parameter.detach().new_zeros(parameter.shape)
         return [parameter.grad for parameter in self.replica.parameters]
 
-    def _lr(self, begin: Header, done: int) -> float:
-        settled = self.session.settled
-        return lr_at(
-            begin["tokens"] + done * begin["batch_tokens"],
-            batch_tokens=begin["batch_tokens"],
-            optim=settled.run.optim,
-            peak_lr=settled.peak_lr,
-            total_tokens=settled.run.train.tokens,
-        )
-
-    def _tokens(self, samples: int) -> int:
-        return samples * self.session.settled.run.train.seq_len
-
-    def _line(self, begin: Header, done: int, **facts: float) -> dict[str, Any]:
-        """Return a step's metrics, as the run's metrics.jsonl has them."""
-        tokens_per_s = self._tokens(begin["sequences"]) / facts["step_s"]
-        tokens = begin["tokens"] + (done + 1) * begin["batch_tokens"]
-        measured = {"tokens_per_s": tokens_per_s, "mfu": self._mfu(tokens_per_s)}
-        finite = {key: value if np.isfinite(value) else None for key, value in facts.items()}
-        return {"step": begin["step"] + done + 1, "tokens": tokens, **finite, **measured, "island": self.spec.name}
-
-    def _stretch(self, started_s: float) -> None:
-        """Wait as long as a slower device would have taken (simulated)."""
-        if self.spec.slowdown > 1:
-            self._sleep((self.spec.slowdown - 1) * (self._now_s() - started_s))
-
 
 def _facts(array: Flat, statistics: Flat, compress: str, **facts: Any) -> dict[str, Any]:
     sizes = {"n": array.size, "dtype": array.dtype.name, "n_stats": statistics.size}
     return {**sizes, "compress": compress, **facts}
 
 
-def _nothing(replica: Replica) -> Trained:
+def _nothing() -> Trained:
     """Return the empty update of an island that came too late to train."""
     empty = np.zeros(0)
-    facts = _facts(empty, empty, "fp32", steps=0, samples=0, tokens=0, train_s=0.0, lines=[])
-    return Trained(b"", facts)
+    return Trained(b"", _facts(empty, empty, "fp32", steps=0, samples=0, tokens=0, train_s=0.0, lines=[]))
 
 
 def _encode(moved: Flat, how: str, residual: Flat | None) -> tuple[bytes, Flat | None]:

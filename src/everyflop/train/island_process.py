@@ -24,6 +24,7 @@ from everyflop.train.bill import bill, total
 from everyflop.train.finish import finish
 from everyflop.train.first_screen import Forecast, forecast, meter_of
 from everyflop.train.island import Island
+from everyflop.train.local_steps import LocalSteps
 from everyflop.train.replica import Replica
 from everyflop.train.resume import Start, find_start, settle_as_before
 from everyflop.train.run_dir import LOCK_NAME, RunDir
@@ -92,15 +93,9 @@ class _Process:
             self._restore(start.checkpoint)
         self._open_dirs()
         member = self._member(coordinator, secret, self.measured)
-        island = Island(
-            self.spec,
-            self.run.islands,
-            self.replica,
-            self.prepared.train(settled.run.run.seed),
-            member,
-            after_commit=self._after_commit,
-            mfu=meter_of(settled, self.measured).mfu,
-        )
+        stream, meter = self.prepared.train(settled.run.run.seed), meter_of(settled, self.measured)
+        steps = LocalSteps(self.spec, self.replica, stream, mfu=meter.mfu)
+        island = Island(self.run.islands, steps, member, after_commit=self._after_commit)
         with StopRequest() as stop:
             try:
                 how, leads = island.run(stop)
@@ -213,7 +208,8 @@ class _Process:
         noted = {"name": self.spec.name, "round": self.replica.round, "record": self.replica.record}
         buffer = self.replica.outer.buffer
         outer = {} if buffer is None else {"momentum": torch.from_numpy(buffer)}
-        path = save_session(self.session, run_dir, self.prepared, island=noted, outer=outer)
+        with self.replica.at_anchor():
+            path = save_session(self.session, run_dir, self.prepared, island=noted, outer=outer)
         self.telemetry.event("save", step=step, path=str(path), why=why, island=self.spec.name)
         self.saved_step = step
 

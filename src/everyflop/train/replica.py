@@ -4,7 +4,9 @@ The anchor is what all islands agreed on. It is a copy while weights move on fro
 every step the weights themselves are the anchor.
 """
 
+import contextlib
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,18 @@ class Replica:
         routers_from_vector(self.session, routers, before=self.routers)
         self.anchor, self.routers = anchor, routers_to_vector(self.session)
         self.hash = fingerprint(anchor, self.routers)
+
+    @contextlib.contextmanager
+    def at_anchor(self) -> Iterator[None]:
+        """Be at the anchor while the block runs: weights that were trained ahead of a round are put back after it."""
+        weights, routers = flatten(self.parameters), routers_to_vector(self.session)
+        if self.anchor is not None:
+            unflatten_into(self.anchor, self.parameters)
+            routers_from_vector(self.session, self.routers)
+        yield
+        if self.anchor is not None:
+            unflatten_into(weights, self.parameters)
+            routers_from_vector(self.session, routers)
 
     def give(self) -> State:
         """Return anchor, outer momentum and inner moments for an island that joins. Called from another thread."""

@@ -1,0 +1,112 @@
+"""The optimizer steps that an island does by itself between two exchanges, and what it notes about them."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from everyflop.data.stream import TrainStream
+from everyflop.islands.samples import Ranges, count, numbers, take
+from everyflop.islands.wire import Header
+from everyflop.optim.schedules import lr_at
+from everyflop.spec.islands import IslandSpec
+from everyflop.train.replica import Replica
+from everyflop.train.update import compute, conclude
+
+
+class LocalSteps:
+    """Steps on the samples that an island holds, in their order. `lines` are their metrics, one each."""
+
+    def __init__(
+        self,
+        spec: IslandSpec,
+        replica: Replica,
+        stream: TrainStream,
+        *,
+        mfu: Callable[[float], float],
+        now_s: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        self.spec, self.replica, self.stream = spec, replica, stream
+        self._mfu, self._now_s, self._sleep = mfu, now_s, sleep
+        self.seq_len = replica.session.settled.run.train.seq_len
+        self.begin: Header = {}
+        self.left: Ranges = []
+        self.used: Ranges = []
+        self.lines: list[dict[str, Any]] = []
+
+    @property
+    def samples(self) -> int:
+        """How many samples the steps used."""
+        return count(self.used)
+
+    @property
+    def train_s(self) -> float:
+        """Time that the steps took."""
+        return sum(line["step_s"] for line in self.lines)
+
+    @property
+    def last_step_s(self) -> float:
+        """Time of the last step; 0 before the first."""
+        return self.lines[-1]["step_s"] if self.lines else 0.0
+
+    def start(self, begin: Header) -> bool:
+        """Begin a round. Steps done ahead of it count as its first, if the round's samples begin with theirs.
+
+        Returns False where they do not: the steps are forgotten then, and the weights must go back to the anchor.
+        """
+        first, left = take(begin["ranges"], min(self.samples, count(begin["ranges"])))
+        fits = numbers(first) == numbers(self.used)
+        if not fits:
+            self.forget()
+            left = begin["ranges"]
+        self.begin, self.left = begin, left
+        for done, line in enumerate(self.lines):
+            line.update(self._place(done))
+        return fits
+
+    def forget(self) -> None:
+        """Forget the steps done, which are handed in or lost; samples that are left stay."""
+        self.used, self.lines = [], []
+
+    def step(self) -> None:
+        """Do one step on the next samples."""
+        session, begin, started_s = self.replica.session, self.begin, self._now_s()
+        used, self.left = take(self.left, min(begin["sequences"], count(self.left)))
+        sums = compute(session, self.stream.batch_of(numbers(used)))
+        lr = self.lr(len(self.lines))
+        with self.replica.lock:
+            attempt = conclude(session, sums, lr=lr)
+        self.stretch(started_s)
+        line = self.line(loss=attempt.loss, grad_norm=attempt.grad_norm, lr=lr, step_s=self._now_s() - started_s)
+        self.lines.append(line | ({"fault": attempt.fault} if attempt.fault else {}))
+        self.used += used
+        session.progress.step += 1
+
+    def lr(self, done: int) -> float:
+        """Return the learning rate of the step after `done` steps of this round."""
+        settled = self.replica.session.settled
+        return lr_at(
+            self.begin["tokens"] + done * self.begin["batch_tokens"],
+            batch_tokens=self.begin["batch_tokens"],
+            optim=settled.run.optim,
+            peak_lr=settled.peak_lr,
+            total_tokens=settled.run.train.tokens,
+        )
+
+    def line(self, **facts: float) -> dict[str, Any]:
+        """Return a step's metrics, as the run's metrics.jsonl has them."""
+        tokens_per_s = self.begin["sequences"] * self.seq_len / facts["step_s"]
+        finite = {key: value if np.isfinite(value) else None for key, value in facts.items()}
+        measured = {"tokens_per_s": tokens_per_s, "mfu": self._mfu(tokens_per_s), "island": self.spec.name}
+        return {**self._place(len(self.lines)), **finite, **measured}
+
+    def _place(self, done: int) -> dict[str, int]:
+        begin = self.begin
+        return {"step": begin["step"] + done + 1, "tokens": begin["tokens"] + (done + 1) * begin["batch_tokens"]}
+
+    def stretch(self, started_s: float) -> None:
+        """Wait as long as a slower device would have taken (simulated)."""
+        if self.spec.slowdown > 1:
+            self._sleep((self.spec.slowdown - 1) * (self._now_s() - started_s))

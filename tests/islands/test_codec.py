@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from everyflop.islands.codec import BLOCK, decode, encode, encoded_bytes
+
+ANY_BITS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50)
+
+
+def returned(flat: np.ndarray, how: str) -> np.ndarray:
+    return decode(encode(flat, how), how, flat.size, flat.dtype.name)
+
+
+@given(ANY_BITS)
+def test_fp32_travels_bit_for_bit(bits: list[int]):
+    flat = np.array(bits, dtype=np.uint32).view(np.float32)
+
+    assert returned(flat, "fp32").tobytes() == flat.tobytes()
+
+
+def test_fp64_passes_through_fp32_unchanged():
+    flat = np.array([np.pi, 1e300, -5e-324])
+
+    assert returned(flat, "fp32").dtype == np.float64
+    assert returned(flat, "fp32").tobytes() == flat.tobytes()
+
+
+@given(ANY_BITS)
+def test_bf16_rounds_as_torch_does(bits: list[int]):
+    flat = np.array(bits, dtype=np.uint32).view(np.float32)
+    expected = torch.from_numpy(flat).bfloat16().float().numpy()
+    finite = ~np.isnan(flat)
+
+    assert returned(flat, "bf16")[finite].tobytes() == expected[finite].tobytes()
+    assert np.isnan(returned(flat, "bf16")[~finite]).all()
+
+
+def test_bf16_rounds_halves_to_even():
+    # bf16 keeps 7 bits after the point: 1 + 2**-8 lies between 1 and 1 + 2**-7, 1 + 3 * 2**-8 above it
+    flat = np.array([1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20], dtype=np.float32)
+
+    assert returned(flat, "bf16").tolist() == [1, 1 + 2**-6, 1 + 2**-7]
+
+
+def test_bf16_keeps_what_is_not_finite():
+    largest = np.finfo(np.float32).max
+    flat = np.array([np.nan, np.inf, -np.inf, largest], dtype=np.float32)
+
+    assert np.isnan(returned(flat, "bf16")[0])
+    assert returned(flat, "bf16")[1:].tolist() == [np.inf, -np.inf, np.inf]  # the largest fp32 is above bf16's
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 3 * BLOCK), size=st.floats(1e-6, 1e6))
+def test_int8_is_off_by_half_a_scale_at_most(seed: int, n: int, size: float):
+    flat = (np.random.default_rng(seed).standard_normal(n) * size).astype(np.float32)
+    blocks = [flat[first : first + BLOCK] for first in range(0, n, BLOCK)]
+    scales = np.concatenate([np.full(block.size, np.abs(block).max() / 127) for block in blocks])
+
+    # 0.5 and what fp32 adds: 127 steps of 2**-23 in the product before rounding and again after it
+    assert (np.abs(returned(flat, "int8") - flat) <= 0.5001 * scales).all()
+
+
+def test_in_int8_a_large_number_spoils_its_own_block_alone():
+    flat = np.full(2 * BLOCK, 0.01, dtype=np.float32)
+    flat[0] = 1000
+
+    assert returned(flat, "int8")[1] == 0
+    assert returned(flat, "int8")[BLOCK] == pytest.approx(0.01)
+
+
+def test_int8_returns_zeros_for_zeros():
+    assert returned(np.zeros(BLOCK + 1, dtype=np.float32), "int8").tolist() == [0.0] * (BLOCK + 1)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("how", ["fp32", "bf16", "int8"])
+def test_what_is_not_finite_arrives_as_not_finite(how: str, bad: float):
+    flat = np.ones(2 * BLOCK, dtype=np.float32)
+    flat[BLOCK + 7] = bad
+    with np.errstate(invalid="ignore"):
+        got = returned(flat, how)
+
+    assert not np.isfinite(got[BLOCK + 7])
+    assert np.isfinite(got[:BLOCK]).all()
+
+
+def sums_after(rounds: int, *, feedback: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sum of what arrived and of what was meant, for an update whose small numbers are 0.13 of a scale."""
+    update = np.array([1.0, 0.001, -0.001, 0.0005], dtype=np.float32)
+    arrived, residual = np.zeros(4), np.zeros(4, dtype=np.float32)
+    for _ in range(rounds):
+        wanted = update + residual if feedback else update
+        got = returned(wanted, "int8")
+        residual = wanted - got
+        arrived += got
+    return arrived, update * float(rounds)
+
+
+def test_what_int8_rounds_off_arrives_later_when_it_is_added_to_the_next_update():
+    arrived, meant = sums_after(200, feedback=True)
+
+    assert np.abs(arrived - meant).max() < 1.01 / 127  # one scale; the largest number is 1 or little more
+
+
+def test_what_int8_rounds_off_is_lost_when_nobody_keeps_it():
+    arrived, meant = sums_after(200, feedback=False)
+
+    assert arrived[1] == 0
+    assert meant[1] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("how", "dtype", "n_bytes"),
+    [("fp32", "float32", 4100), ("fp32", "float64", 8200), ("bf16", "float32", 2050), ("int8", "float32", 2056)],
+)
+def test_a_thousand_and_some_numbers_take_as_many_bytes_as_their_kind_says(how: str, dtype: str, n_bytes: int):
+    flat = np.ones(1025, dtype=dtype)  # two blocks of 1024 bytes and a scale in int8
+
+    assert encoded_bytes(1025, how, dtype) == n_bytes
+    assert len(encode(flat, how)) == n_bytes
+
+
+@pytest.mark.parametrize("how", ["fp32", "bf16", "int8"])
+def test_another_size_is_refused(how: str):
+    payload = encode(np.ones(8, dtype=np.float32), how)
+
+    with pytest.raises(ValueError, match=f"bytes where 8 numbers in {how} take"):
+        decode(payload[:-1], how, 8)
+    with pytest.raises(ValueError, match=f"bytes where 8 numbers in {how} take"):
+        decode(payload + b"\0", how, 8)

@@ -1,0 +1,165 @@
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from everyflop.islands.rounds import Round, another_step, is_synchronous, plan_round, total_samples
+from everyflop.optim.batch import batch_tokens_at
+from everyflop.spec.islands import IslandsSpec
+from everyflop.spec.train import TrainSpec
+
+TRAIN = TrainSpec(tokens=10_000, seq_len=10, batch_tokens=100)
+"""100 steps of 10 sequences."""
+
+SPEEDS = {"a": 30.0, "b": 20.0}
+"""Together 50 tokens/s: 2 s for a step."""
+
+
+def planned(*, tokens_done: int = 5000, samples_left: int = 500, train: TrainSpec = TRAIN, **how: Any) -> Round:
+    return plan_round(SPEEDS, train, IslandsSpec(**how), tokens_done=tokens_done, samples_left=samples_left)
+
+
+def test_gradients_are_exchanged_at_every_step_at_first():
+    plan = planned(tokens_done=1490, sync_share=0.15)
+
+    assert (plan.exchange, plan.steps, plan.seconds) == ("gradients", 1, None)
+
+
+def test_weights_are_exchanged_after_the_synchronous_share_of_the_run():
+    assert planned(tokens_done=1500, sync_share=0.15).exchange == "weights"
+
+
+@pytest.mark.parametrize("sync_share", [0.0, 1.0])
+def test_with_one_step_to_a_round_gradients_are_exchanged_for_the_whole_run(sync_share: float):
+    assert is_synchronous(9_990, TRAIN, IslandsSpec(steps=1, sync_share=sync_share))
+
+
+def test_without_a_synchronous_share_weights_are_exchanged_from_the_first_round():
+    assert not is_synchronous(0, TRAIN, IslandsSpec(sync_share=0.0))
+
+
+def test_a_batch_is_shared_out_by_speed():
+    assert planned().shares == {"a": 6, "b": 4}
+
+
+def test_a_round_by_the_clock_lasts_as_long_as_its_steps_take_at_the_measured_speeds():
+    plan = planned(steps=8)
+
+    assert (plan.steps, plan.seconds) == (8, pytest.approx(16.0))
+
+
+def test_a_round_of_so_many_seconds_has_the_steps_that_fit():
+    plan = planned(round_s=9.0)
+
+    assert (plan.steps, plan.seconds) == (4, pytest.approx(8.0))  # 4.5 steps, ties to even
+
+
+def test_a_round_shorter_than_a_step_has_one_step_and_rings_when_it_said():
+    plan = planned(round_s=0.5)
+
+    assert (plan.steps, plan.seconds) == (1, 0.5)
+
+
+def test_a_round_by_steps_has_no_bell():
+    plan = planned(steps=8, rounds="steps")
+
+    assert (plan.steps, plan.seconds) == (8, None)
+
+
+@pytest.mark.parametrize(("samples_left", "steps"), [(500, 24), (240, 24), (70, 7), (14, 1), (3, 1)])
+def test_the_last_round_is_as_short_as_what_is_left(samples_left: int, steps: int):
+    assert planned(steps=24, rounds="steps", samples_left=samples_left).steps == steps
+
+
+def test_the_last_round_rings_as_early_as_its_few_steps_allow():
+    assert planned(steps=24, samples_left=30).seconds == pytest.approx(6.0)
+
+
+def test_the_last_batch_is_as_small_as_what_is_left():
+    plan = planned(samples_left=3)
+
+    assert plan.sequences == sum(plan.shares.values()) == 3
+
+
+def test_the_batch_is_that_of_the_warm_up():
+    train = TrainSpec(tokens=10_000, seq_len=10, batch_tokens=100, batch_warmup_from=20, batch_warmup_tokens=1600)
+
+    assert planned(tokens_done=800, train=train).sequences == 6  # halfway from 2 to 10
+
+
+def test_a_round_by_steps_takes_exactly_its_samples():
+    assert planned(steps=8, rounds="steps").wanted("a", 500) == 48
+
+
+def test_a_round_by_the_clock_takes_a_reserve_for_who_is_faster_than_thought():
+    # 1.3 * 8 * 6 = 62.4, and a step more
+    assert planned(steps=8).wanted("a", 500) == 63 + 6
+
+
+def test_without_samples_for_everybodys_reserve_nobody_gets_one():
+    plan = planned(steps=8)  # with reserves 69 and 46
+
+    assert plan.wanted("a", 115) == 69
+    assert plan.wanted("a", 114) == 48
+
+
+@given(done=st.integers(1, 40), steps=st.integers(1, 40), seconds_passed=st.floats(0, 1000))
+def test_by_steps_an_island_does_exactly_as_many_whatever_the_time(done: int, steps: int, seconds_passed: float):
+    clock = {"elapsed_s": seconds_passed, "last_step_s": 1.0, "seconds": None}
+
+    assert another_step(done=done, steps=steps, **clock) == (done < steps)
+
+
+def test_by_the_clock_the_first_step_is_always_done():
+    assert another_step(done=0, elapsed_s=100.0, last_step_s=0.0, seconds=1.0, steps=1)
+
+
+@pytest.mark.parametrize(("elapsed_s", "another"), [(8.9, True), (9.0, True), (9.1, False)])
+def test_by_the_clock_a_step_is_begun_if_its_larger_part_comes_before_the_bell(elapsed_s: float, another: bool):
+    assert another_step(done=3, elapsed_s=elapsed_s, last_step_s=2.0, seconds=10.0, steps=1) == another
+
+
+@st.composite
+def train_specs(draw: st.DrawFn) -> TrainSpec:
+    """Return runs with and without a warm-up of the batch, which may be longer than the run."""
+    seq_len, micro_batch = draw(st.integers(1, 7)), draw(st.sampled_from([None, 1, 3]))
+    unit = seq_len * (micro_batch or 1)
+    batch = draw(st.integers(1, 12))
+    warm_up: dict[str, Any] = {}
+    if draw(st.booleans()):
+        warm_up = {"batch_warmup_from": draw(st.integers(1, batch)) * unit}
+        warm_up["batch_warmup_tokens"] = draw(st.integers(1, 3000))
+    tokens = draw(st.integers(batch * unit, 3000 + batch * unit))
+    return TrainSpec(tokens=tokens, seq_len=seq_len, micro_batch=micro_batch, batch_tokens=batch * unit, **warm_up)
+
+
+@given(train_specs())
+def test_islands_use_as_many_samples_as_one_process_alone(train: TrainSpec):
+    done = 0
+    while done + batch_tokens_at(done, train) <= train.tokens:
+        done += batch_tokens_at(done, train)
+
+    assert total_samples(train) == done // train.seq_len
+
+
+def test_a_run_of_trillions_of_tokens_is_counted_at_once():
+    train = TrainSpec(tokens=20 * 10**12, seq_len=4096, batch_tokens=4096 * 4096)
+
+    assert total_samples(train) == 20 * 10**12 // 4096**2 * 4096
+
+
+@given(train=train_specs(), steps=st.integers(1, 9), rounds=st.sampled_from(["clock", "steps"]))
+def test_rounds_that_use_what_they_plan_end_with_the_last_sample(train: TrainSpec, steps: int, rounds: Any):
+    how = IslandsSpec(steps=steps, rounds=rounds)
+    total = total_samples(train)
+    used = n_rounds = 0
+    while used < total:
+        plan = plan_round(SPEEDS, train, how, tokens_done=used * train.seq_len, samples_left=total - used)
+        assert sum(plan.shares.values()) == plan.sequences
+        used += min(plan.steps * plan.sequences, total - used)
+        n_rounds += 1
+
+    first = batch_tokens_at(0, train) // train.seq_len
+    assert n_rounds <= math.ceil(total / first) + 1
