@@ -91,6 +91,7 @@ def test_every_island_keeps_the_round_log(finished):
         assert [json.dumps(record["table"]) for record in kept] == log
 
 
+@pytest.mark.full
 def test_killed_islands_and_a_killed_coordinator_cost_nothing_that_was_committed(
     start_everyflop, write_run_file, tmp_path
 ):
@@ -106,6 +107,7 @@ def test_killed_islands_and_a_killed_coordinator_cost_nothing_that_was_committed
     assert {event["process"] for event in events(run_dir, "restart")} == {"fast", "slow", "coordinator"}
 
 
+@pytest.mark.full
 def test_a_run_with_islands_that_is_stopped_goes_on_where_it_was(start_everyflop, write_run_file, tmp_path):
     run_file, run_dir = write_run_file(tmp_path, **LONG), tmp_path / "runs" / "tiny"
     process = start_everyflop("train", run_file)
@@ -123,6 +125,7 @@ def test_a_run_with_islands_that_is_stopped_goes_on_where_it_was(start_everyflop
     assert stopped_at > 0
 
 
+@pytest.mark.full
 def test_islands_die_with_the_process_that_started_them_and_the_run_goes_on(start_everyflop, write_run_file, tmp_path):
     run_file, run_dir = write_run_file(tmp_path, **LONG), tmp_path / "runs" / "tiny"
     process = start_everyflop("train", run_file)

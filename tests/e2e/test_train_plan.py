@@ -65,7 +65,7 @@ def test_predicted_and_measured_are_shown_before_and_after(followed):
     assert "laptop alone: predicted 2.00 K tokens/s" in " ".join(ended.err.split())
     assert "Against the plan: laptop alone" in ended.out
     assert "2.00 K tokens/s (1.00 K to 4.00 K)" in ended.out
-    assert "speed, by the plan" in (run_dir / "report.html").read_text()
+    assert "<h2>Plan and run</h2>" in (run_dir / "report.html").read_text()
 
 
 def test_a_run_without_a_plan_says_nothing_of_plans(plain):

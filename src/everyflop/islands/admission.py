@@ -1,9 +1,30 @@
 """Whether an island would train the same model on the same data as the others."""
 
+from collections.abc import Sequence
 from typing import Any
+
+from everyflop.spec.islands import IslandSpec, IslandsSpec
 
 NOT_SHARED = ("train.precision", "train.micro_batch", "train.compile", "train.recompute")
 """Settings in which islands may differ: how a device computes, not what. Numerics are proven before, see parity."""
+
+
+def refusal(
+    name: str, facts: dict[str, Any], *, known: Sequence[str], present: Sequence[str], run: dict[str, Any]
+) -> str:
+    """Return why an island cannot take part; empty where it can."""
+    if name not in known:
+        return f"the run has no island '{name}'; it has {', '.join(known)}"
+    if name in present:
+        return f"another process is the island '{name}' already"
+    if different := differences(facts, run):
+        return "it would train another model:\n" + "\n".join(f"  - {line}" for line in different)
+    return ""
+
+
+def first_speed(island: IslandSpec, how: IslandsSpec, measured: float) -> float:
+    """Return the measured speed, or where rounds must repeat exactly what the run file says of the island."""
+    return island.devices / island.slowdown if how.rounds == "steps" else max(measured, 1e-9)
 
 
 def differences(joiner: dict[str, Any], run: dict[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from everyflop.islands.admission import differences
+from everyflop.islands.admission import first_speed, refusal
 from everyflop.islands.commit import Merged, Update, merge_updates, most_common
 from everyflop.islands.listener import Listener
 from everyflop.islands.roster import Member, Roster
@@ -25,11 +25,9 @@ from everyflop.spec.train import TrainSpec
 CATCH_UP_S = 10.0
 """How long a commit waits for an island that is just being given the anchor: it would miss the round otherwise."""
 
-HANG_STEPS, HANG_AT_LEAST_S = 5.0, 20.0
-"""An island without progress for this many of its longest steps, and this long at least, hangs."""
-
-NO_RESERVE = 0.2
-"""A round of which less than this share is left is not joined; the joiner waits for the next one."""
+HANG_STEPS, HANG_AT_LEAST_S, FIRST_STEP_S = 5.0, 20.0, 600.0
+"""An island without progress for this many of its longest steps, and this long at least, hangs. Its first step is given
+more: compiling a model takes minutes on a busy machine."""
 
 MOST_BARREN = 5
 """After this many rounds without a sound update the weights are the cause, not the data."""
@@ -85,32 +83,20 @@ class Course:
 
     def admit(self, name: str, hello: Header, connection: Any) -> Member | str:
         """Take an island in, or return why not."""
-        facts, why = hello["facts"], ""
-        if name not in self.islands:
-            why = f"the run has no island '{name}'; it has {', '.join(self.islands)}"
-        elif name in self.roster.members:
-            why = f"another process is the island '{name}' already"
-        elif different := differences(facts, self.facts or facts):
-            why = "it would train another model:\n" + "\n".join(f"  - {line}" for line in different)
-        if why:
+        facts = hello["facts"]
+        if why := refusal(name, facts, known=[*self.islands], present=[*self.roster.members], run=self.facts or facts):
             self.listener.event("refused", island=name, cause=why)
             return why
         if self.facts is None:
             self.facts, self.train = facts, TrainSpec(**facts["train"])
         now = self.now_s()
         member = Member(name, connection, last_seen_s=now, progressed_s=now, held_from_s=now)
-        member.speed = self._first_speed(name, hello)
+        member.speed = first_speed(self.islands[name], self.how, float(hello["tokens_per_s"]))
         self.roster.members[name] = member
         self.roster.account(name).joins += 1
         self._gathering_s = now if self._gathering_s is None else self._gathering_s
         self.listener.event("join", island=name, round=hello["round"], tokens_per_s=member.speed)
         return member
-
-    def _first_speed(self, name: str, hello: Header) -> float:
-        """Return the measured speed, or where rounds must repeat exactly what the run file says of the island."""
-        if self.how.rounds == "steps":
-            return self.islands[name].devices / self.islands[name].slowdown
-        return max(float(hello["tokens_per_s"]), 1e-9)
 
     def stand(self, member: Member, header: Header) -> None:
         """Take note of where an island stands."""
@@ -139,14 +125,9 @@ class Course:
     def _late_part(self, member: Member) -> Header:
         """Return a part in the round for an island that comes late to it; an empty one when that is not worth it."""
         assert self.round is not None
-        plan = self.round
-        left = 0.0 if plan.seconds is None else 1 - (self.now_s() - self._started_s) / plan.seconds
-        if left < NO_RESERVE:
-            return self._begin(member.name, sequences=0, steps=0, ranges=[])
-        speeds = [other.speed for other in self.roster.members.values()]
-        share = max(1, round(plan.sequences * member.speed / sum(speeds)))
-        steps = max(1, int(left * plan.steps))
-        ranges = self.table.top_up(member.name, (steps + 1) * share)
+        speed_share = member.speed / sum(other.speed for other in self.roster.members.values())
+        share, steps = self.round.late_part(self.now_s() - self._started_s, speed_share)
+        ranges = self.table.top_up(member.name, (steps + 1) * share) if steps else []
         return self._begin(member.name, sequences=share, steps=steps, ranges=ranges)
 
     def donors(self, joiner: Member) -> list[Member]:
@@ -176,7 +157,8 @@ class Course:
     def _gone(self, member: Member, now: float) -> str:
         if now - member.last_seen_s > self.how.heartbeat_s:
             return f"silent for {self.how.heartbeat_s:g} s"
-        patience_s = self.how.hang_s or max(HANG_AT_LEAST_S, HANG_STEPS * member.longest_step_s)
+        known_s = max(HANG_AT_LEAST_S, HANG_STEPS * member.longest_step_s)
+        patience_s = self.how.hang_s or (known_s if member.longest_step_s else FIRST_STEP_S)
         if member.phase == "in round" and now - member.progressed_s > patience_s:
             return f"no progress for {patience_s:.1f} s: it hangs"
         return ""
@@ -246,12 +228,11 @@ class Course:
         plan = plan_round(speeds, self.train, self.how, tokens_done=self.tokens, samples_left=left)
         self.round, self._started_s, self.updates, self.begins = plan, self.now_s(), {}, {}
         available = self.table.unclaimed + sum(count(ranges) for ranges in self.table.held.values())
-        ahead = self._ahead(plan, left)
-        held = {n: self.table.top_up(n, plan.wanted(n, available) + ahead * plan.shares[n]) for n in sorted(names)}
+        held = {name: self.table.top_up(name, plan.wanted(name, available)) for name in sorted(names)}
         self._batch = [one for ranges in held.values() for one in ranges] if plan.exchange == "gradients" else []
         for name, ranges in held.items():
             begin = self._begin(name, sequences=plan.shares[name], steps=plan.steps, ranges=ranges)
-            self.begins[name] = {**begin, "ahead": ahead}
+            self.begins[name] = {**begin, "ahead": plan.ahead}
             member = self.roster.members[name]
             member.phase, member.progressed_s = "in round", self.now_s()
 
@@ -274,13 +255,6 @@ class Course:
             "leader": self.leader,
             "ahead": 0,
         }
-
-    def _ahead(self, plan: Round, samples_left: int) -> int:
-        """Return how many steps islands may train ahead of the next round: none at the end, where all must be used."""
-        in_round = plan.steps * plan.sequences
-        if not self.how.overlap or plan.exchange == "gradients" or samples_left < 3 * in_round:
-            return 0
-        return max(1, plan.steps // 2)
 
     def take(self, member: Member, header: Header, payload: memoryview, *, whole: bool) -> Reply | None:
         """Take what an island hands in. Returns a reply at once if it cannot count; else `answer` has one later."""

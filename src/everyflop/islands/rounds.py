@@ -13,6 +13,9 @@ from everyflop.spec.train import TrainSpec
 RESERVE = 1.3
 """Samples that an island holds in a round by the clock, over what it is expected to use."""
 
+WORTH_JOINING = 0.2
+"""Share of a round that must be left for an island to join it; otherwise it waits for the next one."""
+
 Exchange = Literal["gradients", "weights"]
 
 
@@ -29,14 +32,29 @@ class Round:
     """In a step of all islands together."""
     shares: dict[str, int]
     """Each island's sequences of it."""
+    ahead: int = 0
+    """Steps that islands may train ahead of the next round while their updates travel."""
 
     def wanted(self, island: str, available: int) -> int:
         """Return how many samples an island should hold, of those that are available to all."""
-        exact = self.steps * self.shares[island]
+        exact = (self.steps + self.ahead) * self.shares[island]
         if self.seconds is None:
             return exact
-        reserved = {name: math.ceil(RESERVE * self.steps * share) + share for name, share in self.shares.items()}
+        reserved = {
+            name: math.ceil(RESERVE * self.steps * share) + (1 + self.ahead) * share
+            for name, share in self.shares.items()
+        }
         return reserved[island] if sum(reserved.values()) <= available else exact
+
+    def late_part(self, gone_s: float, speed_share: float) -> tuple[int, int]:
+        """Return sequences and steps for an island that joins a round gone_s after its start.
+
+        Nothing is left for it in a round by steps, and near the end of one by the clock.
+        """
+        left = 0.0 if self.seconds is None else 1 - gone_s / self.seconds
+        if left < WORTH_JOINING:
+            return 0, 0
+        return max(1, round(self.sequences * speed_share)), max(1, int(left * self.steps))
 
 
 def plan_round(
@@ -57,7 +75,10 @@ def plan_round(
     seconds = None
     if by_clock:
         seconds = steps * step_s if islands.round_s is None else min(islands.round_s, steps * step_s)
-    return Round(exchange, steps, seconds, sequences, batch_shares(speeds, sequences))
+    in_round = steps * sequences
+    may_go_ahead = islands.overlap and exchange == "weights" and samples_left >= 3 * in_round
+    ahead = max(1, steps // 2) if may_go_ahead else 0  # none at the end, where all samples must be used
+    return Round(exchange, steps, seconds, sequences, batch_shares(speeds, sequences), ahead)
 
 
 def is_synchronous(tokens_done: int, train: TrainSpec, islands: IslandsSpec) -> bool:

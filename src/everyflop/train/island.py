@@ -132,7 +132,7 @@ class Island:
         whole = session.step.counts([steps.stream.batch_of(numbers(begin["batch"]))])
         sums = compute(session, steps.stream.batch_of(numbers(used)), whole=whole)
         steps.stretch(started_s)
-        step_s = self._now_s() - started_s
+        step_s = self.member.step_s = self._now_s() - started_s
         gradient, statistics = flatten(self._gradient_tensors()), sums_to_vector(sums)
         line = steps.line(loss=(sums.ce / sums.tokens).item(), grad_norm=norm(gradient), lr=steps.lr(0), step_s=step_s)
         work = {"steps": 1, "samples": count(used), "tokens": count(used) * steps.seq_len}
