@@ -25,10 +25,6 @@ from everyflop.spec.train import TrainSpec
 CATCH_UP_S = 10.0
 """How long a commit waits for an island that is just being given the anchor: it would miss the round otherwise."""
 
-HANG_STEPS, HANG_AT_LEAST_S, FIRST_STEP_S = 5.0, 20.0, 600.0
-"""An island without progress for this many of its longest steps, and this long at least, hangs. Its first step is given
-more: compiling a model takes minutes on a busy machine."""
-
 MOST_BARREN = 5
 """After this many rounds without a sound update the weights are the cause, not the data."""
 
@@ -152,16 +148,7 @@ class Course:
     def gone(self) -> list[tuple[Member, str]]:
         """Return the islands that must be taken for lost, and why."""
         now = self.now_s()
-        return [(member, why) for member in self.roster.members.values() if (why := self._gone(member, now))]
-
-    def _gone(self, member: Member, now: float) -> str:
-        if now - member.last_seen_s > self.how.heartbeat_s:
-            return f"silent for {self.how.heartbeat_s:g} s"
-        known_s = max(HANG_AT_LEAST_S, HANG_STEPS * member.longest_step_s)
-        patience_s = self.how.hang_s or (known_s if member.longest_step_s else FIRST_STEP_S)
-        if member.phase == "in round" and now - member.progressed_s > patience_s:
-            return f"no progress for {patience_s:.1f} s: it hangs"
-        return ""
+        return [(member, why) for member in self.roster.members.values() if (why := member.gone(now, self.how))]
 
     # -- a round -------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,11 @@ from typing import Any
 from everyflop.islands.commit import Merged, Update
 from everyflop.islands.guards import REMEMBERED
 from everyflop.islands.wire import Connection
+from everyflop.spec.islands import IslandsSpec
+
+HANG_STEPS, HANG_AT_LEAST_S, FIRST_STEP_S = 5.0, 20.0, 600.0
+"""An island without progress for this many of its longest steps, and this long at least, hangs. Its first step is given
+more: compiling a model takes minutes on a busy machine."""
 
 NEW_SPEED, TRUSTED_AFTER = 0.3, 3
 """Weight of a round's measured speed against what was known before, from that round of an island on."""
@@ -68,6 +73,16 @@ class Member:
     leaving: bool = False
     lost: str = ""
     """Why it is gone; empty while it is there."""
+
+    def gone(self, now_s: float, how: IslandsSpec) -> str:
+        """Return why it must be taken for lost; empty while it shows life and gets on."""
+        if now_s - self.last_seen_s > how.heartbeat_s:
+            return f"silent for {how.heartbeat_s:g} s"
+        known_s = max(HANG_AT_LEAST_S, HANG_STEPS * self.longest_step_s)
+        patience_s = how.hang_s or (known_s if self.longest_step_s else FIRST_STEP_S)
+        if self.phase == "in round" and now_s - self.progressed_s > patience_s:
+            return f"no progress for {patience_s:.1f} s: it hangs"
+        return ""
 
     def note_speed(self, tokens_per_s: float, *, rounds: int) -> None:
         """Take in the speed of a round; the first ones replace what was guessed."""
