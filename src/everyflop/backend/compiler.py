@@ -1,7 +1,10 @@
-"""Whether torch can compile for a device here."""
+"""Whether torch can compile for a device here, and what it compiles."""
+
+import logging
 
 import torch
 
+from everyflop.backend.compile_cache import remove_unfinished
 from everyflop.backend.device import Device
 
 
@@ -23,4 +26,6 @@ def why_not(device: Device) -> str | None:
 
 def compiled(function):
     """Return a function that torch compiles for each set of fixed shapes: dynamic ones would depend on history."""
+    for path in remove_unfinished():
+        logging.getLogger(__name__).warning("Removed %s: its compiler was stopped. It is made again.", path)
     return torch.compile(function, dynamic=False)
