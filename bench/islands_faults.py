@@ -1,0 +1,140 @@
+"""What kills cost: four islands, one of which is killed (SIGKILL) every five rounds, against the same without.
+
+    python bench/islands_faults.py [--kills 20] [--round-s 32]
+
+Trains bench/islands.toml and prints one JSON line: goodput (committed tokens a second, over that of the undisturbed
+run; at least 90 %), final validation losses (within 1 %), the longest wait of survivors in a round in which an island
+was lost (at most heartbeat + 2 s), and whether every sample was used once. The coordinator is killed once as well. The
+control never starts an island again, and must fail. Demand is below two cores: islands are slowed (simulated) to 0.4.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from everyflop.base.files import read_lines
+from everyflop.islands.samples import numbers
+
+ROOT = Path(__file__).resolve().parent.parent
+ISLANDS, SLOWDOWN, SEQUENCES, SEQ_LEN, ROUNDS_A_KILL, HEARTBEAT_S = 4, 2.5, 32, 128, 5, 5.0
+
+
+def start(folder: Path, name: str, tokens: int, round_s: float, **how: Any) -> tuple[subprocess.Popen[bytes], Path]:
+    run = tomllib.loads((ROOT / "bench" / "islands.toml").read_text())
+    run["run"] |= {"name": name, "out_dir": str(folder)}
+    run["train"] |= {"batch_tokens": SEQUENCES * SEQ_LEN, "tokens": tokens}
+    run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
+    run["checkpoint"] = {"every_steps": 200}
+    run["island"] = [{"name": f"island-{number}", "slowdown": SLOWDOWN} for number in range(ISLANDS)]
+    run["islands"] = {"sync_share": 0.0, "round_s": round_s, "heartbeat_s": HEARTBEAT_S, **how}
+    path = folder / f"{name}.toml"
+    path.write_text(tomli_w.dumps(run))
+    command = [sys.executable, "-m", "everyflop", "train", str(path)]
+    return subprocess.Popen(command, stdout=sys.stderr), folder / name
+
+
+def process_of(run_dir: Path, name: str) -> int | None:
+    for folder in Path("/proc").iterdir():
+        try:
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if str(run_dir / "islands" / "run.toml") in words and name in words:
+            return int(folder.name)
+    return None
+
+
+def kill_at_random(process: subprocess.Popen[bytes], run_dir: Path, kills: int, round_s: float) -> list[str]:
+    """Kill an island every few rounds, at a random moment, and the coordinator once; return the victims."""
+    rng, victims = random.Random(0), []
+    plan = [rng.randrange(ISLANDS) for _ in range(kills)]
+    for number, victim in enumerate(plan, 1):
+        while len(read_lines(run_dir / "rounds.jsonl")) < number * ROUNDS_A_KILL - ROUNDS_A_KILL // 2:
+            if process.poll() is not None:
+                return victims
+            time.sleep(0.1)
+        time.sleep(rng.random() * round_s)
+        for name in [f"island-{victim}", *(["coordinator"] if number == (kills + 1) // 2 else [])]:
+            if (pid := process_of(run_dir, name)) is not None:
+                os.kill(pid, signal.SIGKILL)
+                victims.append(name)
+    return victims
+
+
+def goodput(records: list[dict[str, Any]]) -> float:
+    """Return committed tokens a second of wall time, from the second commit on."""
+    spans = [record["held_s"] for record in records]
+    return (records[-1]["tokens"] - records[1]["tokens"]) / (spans[-1] - spans[1])
+
+
+def outcome(run_dir: Path) -> dict[str, Any]:
+    records, events = read_lines(run_dir / "rounds.jsonl"), read_lines(run_dir / "events.jsonl")
+    summary = json.loads((run_dir / "summary.json").read_text())
+    used = sorted(n for record in records for member in record["members"].values() for n in numbers(member["ranges"]))
+    waits = [
+        member["lost_s"]
+        for before, record in itertools.pairwise(records)
+        for name, member in record["members"].items()
+        if len(before["members"]) == ISLANDS and name in before["members"]
+    ]
+    return {
+        "goodput": goodput(records),
+        "loss": summary["validation"]["held_out"]["loss"],
+        "every_sample_once": used == list(range(len(used))),
+        "longest_wait_s": max(waits),
+        "restarts": sum(event["event"] == "restart" for event in events),
+        "rounds": len(records),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--round-s", type=float, default=32.0)
+    parser.add_argument("--tokens-per-s", type=float, default=6000.0, help="a guess, to size the run")
+    asked = parser.parse_args()
+    tokens = int(asked.tokens_per_s * asked.round_s * ROUNDS_A_KILL * asked.kills)
+    found: dict[str, dict[str, Any]] = {}
+    victims: list[str] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name, kills, how in (("undisturbed", 0, {}), ("killed", asked.kills, {}), ("control", 2, {"restarts": 0})):
+            n = tokens if name != "control" else min(tokens, int(tokens / asked.kills * 3))
+            process, run_dir = start(folder, name, n, asked.round_s, **how)
+            if kills:
+                victims += kill_at_random(process, run_dir, kills, asked.round_s)
+            process.wait()
+            found[name] = outcome(run_dir) if (run_dir / "summary.json").exists() else {"goodput": 0.0}
+    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    part = found["killed"]["goodput"] / found["undisturbed"]["goodput"]
+    loss = found["killed"]["loss"] / found["undisturbed"]["loss"] - 1
+    line = {
+        "what": f"four islands, a kill every {ROUNDS_A_KILL} rounds of {asked.round_s:g} s, slowed islands; measured",
+        "commit": commit.stdout.strip(),
+        "goodput_share": {"is": part, "at_least": 0.9},
+        "loss_higher_by": {"is": loss, "at_most": 0.01},
+        "longest_wait_s": {"is": found["killed"]["longest_wait_s"], "at_most": HEARTBEAT_S + 2},
+        "kills": victims,
+        "found": found,
+        "control_goodput_share": found["control"]["goodput"] / found["undisturbed"]["goodput"],
+    }
+    print(json.dumps(line))
+    once = found["killed"]["every_sample_once"]
+    holds = part >= 0.9 and abs(loss) <= 0.01 and once and line["longest_wait_s"]["is"] <= HEARTBEAT_S + 2
+    return 0 if holds and line["control_goodput_share"] < 0.9 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
