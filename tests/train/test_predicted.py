@@ -26,19 +26,19 @@ def lines(*speeds: float) -> list[dict]:
 
 
 def test_the_measured_speed_is_the_median_of_the_steps(planned):
-    speed = compare(planned(), lines(10.0, 3000.0, 3200.0), tokens=TOKENS, cost=0.01)["tokens_per_s"]
+    speed = compare(planned().plan, lines(10.0, 3000.0, 3200.0), tokens=TOKENS, cost=0.01)["tokens_per_s"]
 
     assert speed == {"predicted": {"p10": 1000.0, "p50": 2000.0, "p90": 4000.0}, "measured": 3000.0, "ratio": 1.5}
 
 
 def test_the_measured_cost_is_held_against_the_whole_plans(planned):
-    cost = compare(planned(), lines(1.0), tokens=TOKENS, cost=0.01)["cost"]
+    cost = compare(planned().plan, lines(1.0), tokens=TOKENS, cost=0.01)["cost"]
 
     assert cost == {"predicted": {"p10": 0.01, "p50": 0.02, "p90": 0.04}, "measured": 0.01, "ratio": 0.5}
 
 
 def test_the_predicted_cost_is_that_of_the_tokens_that_were_trained(planned):
-    facts = compare(planned(), lines(3000.0), tokens=1536, cost=0.01)
+    facts = compare(planned().plan, lines(3000.0), tokens=1536, cost=0.01)
 
     assert facts["tokens"] == {"planned": 3072, "trained": 1536}
     assert facts["cost"] == {"predicted": {"p10": 0.005, "p50": 0.01, "p90": 0.02}, "measured": 0.01, "ratio": 1.0}
@@ -50,11 +50,13 @@ def test_a_whole_runs_prediction_keeps_its_bits(planned):
 
     for p50 in costs:
         total = planned().plan.total.model_dump() | {"cost": {"p10": p50, "p50": p50, "p90": p50}}
-        assert compare(planned(total=total), lines(1.0), tokens=TOKENS, cost=0.0)["cost"]["predicted"]["p50"] == p50
+        assert (
+            compare(planned(total=total).plan, lines(1.0), tokens=TOKENS, cost=0.0)["cost"]["predicted"]["p50"] == p50
+        )
 
 
 def test_a_run_without_a_step_has_no_speed_and_no_ratio(planned):
-    speed = compare(planned(), [], tokens=TOKENS, cost=0.0)["tokens_per_s"]
+    speed = compare(planned().plan, [], tokens=TOKENS, cost=0.0)["tokens_per_s"]
 
     assert (speed["measured"], speed["ratio"]) == (None, None)
 
@@ -63,11 +65,11 @@ def test_a_prediction_of_nothing_has_no_ratio(planned):
     nothing = {"p10": 0.0, "p50": 0.0, "p90": 0.0}
     total = planned().plan.total.model_dump() | {"cost": nothing}
 
-    assert compare(planned(total=total), lines(1.0), tokens=TOKENS, cost=0.0)["cost"]["ratio"] is None
+    assert compare(planned(total=total).plan, lines(1.0), tokens=TOKENS, cost=0.0)["cost"]["ratio"] is None
 
 
 def test_the_record_says_what_was_planned(planned):
-    facts = compare(planned(), lines(1.0), tokens=TOKENS, cost=0.0)
+    facts = compare(planned().plan, lines(1.0), tokens=TOKENS, cost=0.0)
 
     assert {key: facts[key] for key in ("choice", "device", "basis", "micro_batch", "recompute", "currency")} == {
         "choice": "laptop alone",
@@ -81,14 +83,14 @@ def test_the_record_says_what_was_planned(planned):
 
 
 def test_the_rows_show_prediction_interval_measurement_and_ratio(planned):
-    assert comparison_rows(compare(planned(), lines(3000.0), tokens=TOKENS, cost=0.01)) == [
+    assert comparison_rows(compare(planned().plan, lines(3000.0), tokens=TOKENS, cost=0.01)) == [
         ("speed", "2.00 K tokens/s (1.00 K to 4.00 K)", "3.00 K tokens/s", "1.50"),
         ("cost", "0.02 CNY (0.01 CNY to 0.04 CNY)", "0.01 CNY", "0.50"),
     ]
 
 
 def test_rows_without_figures_say_so(planned):
-    speed, _ = comparison_rows(compare(planned(), [], tokens=TOKENS, cost=0.01))
+    speed, _ = comparison_rows(compare(planned().plan, [], tokens=TOKENS, cost=0.01))
 
     assert speed[2:] == ("none", "no")
 
@@ -97,7 +99,7 @@ def test_rows_without_figures_say_so(planned):
     ("share", "text"), [(None, ""), (0.02, ""), (0.48, "others used 48 % of the processor meanwhile")]
 )
 def test_a_comparison_beside_busy_neighbours_is_doubtful(planned, share, text):
-    assert doubt(compare(planned(), lines(3000.0), tokens=TOKENS, cost=0.01, others_share=share)) == text
+    assert doubt(compare(planned().plan, lines(3000.0), tokens=TOKENS, cost=0.01, others_share=share)) == text
 
 
 def test_the_line_before_the_run_tells_prediction_and_settings_and_that_the_price_is_an_example(planned):

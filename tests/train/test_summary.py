@@ -1,9 +1,8 @@
-import base64
 import json
 
 import pytest
 
-from everyflop.train.summary import loss_picture, report_page, write_summary
+from everyflop.train.summary import loss_picture, write_summary
 
 FACTS = {
     "name": "tiny",
@@ -21,11 +20,16 @@ FACTS = {
     "precision": "fp32",
     "sample": {"prompt": "if a <", "text": " b & <script>alert(1)</script>"},
 }
-METRICS = [{"step": 1, "tokens": 256, "loss": 5.0}, {"step": 2, "tokens": 512, "loss": None}]
+STEP = {"tokens_per_s": 256.0, "step_s": 1.0, "cost": 0.25, "island": "main"}
+METRICS = [
+    {"step": 1, "tokens": 256, "loss": 5.0, "seconds": 1.0, **STEP},
+    {"step": 2, "tokens": 512, "loss": None, "seconds": 2.0, **STEP},
+]
+TIME = {"time": "2026-01-01T00:00:00+00:00"}
 EVENTS = [
-    {"event": "start", "step": 0},
-    {"event": "validation", "step": 2, "set": "held_out", "loss": 4.0},
-    {"event": "validation", "step": 9, "set": "held_out", "loss": 3.0},  # of a step that was lost
+    {"event": "start", "step": 0, **TIME},
+    {"event": "validation", "step": 2, "set": "held_out", "loss": 4.0, **TIME},
+    {"event": "validation", "step": 9, "set": "held_out", "loss": 3.0, **TIME},  # of a step that was lost
 ]
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -42,22 +46,29 @@ def test_validations_change_the_picture():
     assert loss_picture(METRICS, EVENTS) != loss_picture(METRICS, [])
 
 
-def test_the_report_needs_no_other_file():
-    page = report_page(FACTS, b"picture")
+@pytest.fixture
+def report_of(make_run, run_dir):
+    """Return the report that stands at the end of a run with these facts."""
+    run_dir.write_run(make_run(money={"price_per_device_hour": 900.0, "currency": "CNY", "example": True}))
+    run_dir.metrics.write_text("".join(json.dumps(line) + "\n" for line in METRICS))
 
-    assert f'src="data:image/png;base64,{base64.b64encode(b"picture").decode()}"' in page
-    assert "http" not in page
+    def write(**facts):
+        write_summary(run_dir, {**FACTS, **facts})
+        return (run_dir.path / "report.html").read_text()
 
-
-def test_the_report_shows_results_and_says_that_the_price_is_an_example():
-    page = report_page(FACTS, b"")
-
-    assert "loss 1.2500, 0.7500 bits per byte" in page
-    assert "0.5 CNY (at an example price)" in page
-    assert "no price given" in report_page({**FACTS, "cost": None}, b"")
+    return write
 
 
-def test_the_report_of_a_planned_run_holds_it_against_the_plan():
+def test_the_report_shows_results_and_says_that_the_price_is_an_example(report_of):
+    page = report_of()
+
+    assert "loss 1.2500 nats a token" in page
+    assert "0.7500 bits a byte" in page
+    assert "0.5 CNY</b><span>at example prices" in page
+    assert "Finished." in page
+
+
+def test_the_report_of_a_planned_run_holds_it_against_the_plan(report_of):
     speed = {"predicted": {"p10": 100.0, "p50": 200.0, "p90": 400.0}, "measured": 300.0, "ratio": 1.5}
     cost = {"predicted": {"p10": 1.0, "p50": 2.0, "p90": 4.0}, "measured": 1.0, "ratio": 0.5}
     plan = {
@@ -67,31 +78,33 @@ def test_the_report_of_a_planned_run_holds_it_against_the_plan():
         "tokens": {"planned": 9, "trained": 9},
         "others_share": 0.0,
     }
-    page = report_page({**FACTS, "plan": plan}, b"")
+    page = report_of(plan=plan)
 
-    assert "predicted 200 tokens/s (100 to 400); measured 300 tokens/s, 1.50 times that" in page
-    assert "predicted 2.00 CNY (1.00 CNY to 4.00 CNY); measured 1.00 CNY, 0.50 times that" in page
-    assert "predicted" not in report_page(FACTS, b"")
-    assert "others used 48 %" in report_page({**FACTS, "plan": {**plan, "others_share": 0.48}}, b"")
+    assert '<td>200 tokens/s (100 to 400)</td><td class="n">300 tokens/s</td><td class="n">1.50</td>' in page
+    assert '<td>2.00 CNY (1.00 CNY to 4.00 CNY)</td><td class="n">1.00 CNY</td><td class="n">0.50</td>' in page
+    assert "Plan and run" not in report_of()
+    assert "others used 48 %" in report_of(plan={**plan, "others_share": 0.48})
 
 
-def test_generated_text_cannot_become_part_of_the_page():
-    page = report_page(FACTS, b"")
+def test_generated_text_cannot_become_part_of_the_page(report_of):
+    page = report_of()
 
     assert "<script>" not in page
     assert "if a &lt;<b> b &amp; &lt;script&gt;" in page
 
 
-def test_the_summary_lies_beside_its_picture_and_report(run_dir):
+def test_the_summary_lies_beside_its_picture_and_report(make_run, run_dir):
+    run_dir.write_run(make_run())
     run_dir.metrics.write_text("".join(json.dumps(line) + "\n" for line in METRICS))
 
     assert write_summary(run_dir, FACTS) == {"schema": 1, **FACTS}
     assert json.loads(run_dir.summary.read_text()) == {"schema": 1, **FACTS}
     assert (run_dir.path / "loss.png").read_bytes().startswith(PNG)
-    assert "<h1>tiny</h1>" in (run_dir.path / "report.html").read_text()
+    assert "<h1>Run tiny</h1>" in (run_dir.path / "report.html").read_text()
 
 
-def test_a_summary_appears_only_when_everything_else_is_written(run_dir):
+def test_a_summary_appears_only_when_everything_else_is_written(make_run, run_dir):
+    run_dir.write_run(make_run())
     (run_dir.path / "report.html").mkdir()  # which no file can replace
 
     with pytest.raises(OSError):

@@ -22,6 +22,7 @@ from everyflop.cli.measure import measure
 from everyflop.cli.plan import plan
 from everyflop.cli.predict import predict
 from everyflop.cli.profile import profile
+from everyflop.cli.report import report
 from everyflop.cli.train import train
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ app.command()(export)
 app.add_typer(catalog.app, name="catalog")
 app.command()(measure)
 app.command()(profile)
+app.command()(report)
 app.command()(plan)
 app.command()(predict)
 app.command()(explain)

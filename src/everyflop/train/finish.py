@@ -69,7 +69,7 @@ def finish(
     }
     if planned is not None:
         metrics = read_lines(run_dir.metrics)
-        facts["plan"] = compare(planned, metrics, tokens=done.tokens, cost=cost, others_share=others_share)
+        facts["plan"] = compare(planned.plan, metrics, tokens=done.tokens, cost=cost, others_share=others_share)
     return write_summary(run_dir, facts)
 
 

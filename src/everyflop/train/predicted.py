@@ -1,17 +1,20 @@
 """Hold what came out of a run against what its plan predicted."""
 
 import statistics
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from everyflop.backend.others import is_disturbed
 from everyflop.base.units import money, percent, short_count
-from everyflop.train.plan import Planned
+from everyflop.spec.plan import Plan
+
+if TYPE_CHECKING:
+    from everyflop.train.plan import Planned
 
 Figure = dict[str, Any]
 """One figure of the plan: `predicted` (p10, p50, p90), `measured`, and `ratio`, measured over predicted p50."""
 
 
-def plan_line(planned: Planned) -> str:
+def plan_line(planned: "Planned") -> str:
     """Say before the run what the plan predicts and what it sets."""
     island, currency = planned.island, planned.plan.currency
     price = f"{island.price_per_device_hour:g} {currency} an hour" + (" (an example)" if island.example_price else "")
@@ -22,24 +25,24 @@ def plan_line(planned: Planned) -> str:
     )
 
 
-def plan_facts(planned: Planned) -> dict[str, Any]:
+def plan_facts(plan: Plan) -> dict[str, Any]:
     """Return what the plan says of the run, for the record."""
-    island = planned.island
+    island = plan.islands[0]
     return {
-        "choice": planned.plan.recommended,
+        "choice": plan.recommended,
         "device": island.device,
         "basis": island.basis,
         "micro_batch": island.micro_batch,
         "recompute": island.layout.recompute,
         "price_per_device_hour": island.price_per_device_hour,
-        "currency": planned.plan.currency,
+        "currency": plan.currency,
         "tokens_per_s": {"predicted": island.tokens_per_s.model_dump()},
-        "cost": {"predicted": planned.plan.total.cost.model_dump()},
+        "cost": {"predicted": plan.total.cost.model_dump()},
     }
 
 
 def compare(
-    planned: Planned,
+    plan: Plan,
     metrics: list[dict[str, Any]],
     *,
     tokens: int,
@@ -52,9 +55,9 @@ def compare(
     measured cost is that of all the time the device was held, and the predicted one is that of the tokens which were
     trained: whole steps may be fewer than planned. Both say little where others used the processor too.
     """
-    facts = plan_facts(planned)
+    facts = plan_facts(plan)
     speed = statistics.median(line["tokens_per_s"] for line in metrics) if metrics else None
-    planned_tokens = planned.plan.workload.tokens
+    planned_tokens = plan.workload.tokens
     trained_share = tokens / planned_tokens  # divided first: a whole run's prediction keeps its bits
     predicted = {key: value * trained_share for key, value in facts["cost"]["predicted"].items()}
     figures = {

@@ -70,7 +70,7 @@ def train(
         _open_run_dir(start, session, run_dir, telemetry, prepared)
         if planned:
             write_atomic(run_dir.plan, planned.content)
-            telemetry.event("plan", **plan_facts(planned))
+            telemetry.event("plan", **plan_facts(planned.plan))
         loop = _loop(session, prepared, run_dir, telemetry, measured, out)
         began = processor_use() if device.type == "cpu" else None
         try:
