@@ -28,20 +28,23 @@ SPEEDS = {"first": 16, "second": 5, "third": 1}
 SEQUENCES, SEQ_LEN, STEPS = 44, 128, 24
 
 
-def train(folder: Path, name: str, islands: list[str], sequences: int, rounds: int, **how: Any) -> list[dict[str, Any]]:
+def train(
+    folder: Path, name: str, islands: list[str], sequences: int, n_rounds: int, **how: Any
+) -> list[dict[str, Any]]:
     """Train some islands together; return the commits of rounds that exchange weights."""
     run = tomllib.loads((ROOT / "bench" / "islands.toml").read_text())
     batch = sequences * SEQ_LEN
     run["run"] |= {"name": name, "out_dir": str(folder)}
-    run["train"] |= {"batch_tokens": batch, "tokens": batch * (STEPS * rounds + 3)}
+    run["train"] |= {"micro_batch": 2, "batch_tokens": batch, "tokens": batch * (STEPS * n_rounds + 3)}
     run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
     run["island"] = [{"name": one, "slowdown": SPEEDS["first"] / SPEEDS[one]} for one in islands]
-    run["islands"] = {"steps": STEPS, "sync_share": 1.5 / (STEPS * rounds + 3), **how}
+    run["islands"] = {"steps": STEPS, "sync_share": 1.5 / (STEPS * n_rounds + 3), **how}
     path = folder / f"{name}.toml"
     path.write_text(tomli_w.dumps(run))
     subprocess.run([sys.executable, "-m", "everyflop", "train", str(path)], check=True, stdout=sys.stderr)
     records = read_lines(folder / name / "rounds.jsonl")
-    return [record for record in records if record["exchange"] == "weights"][1:]  # the first one warms up
+    # The first one is planned from speeds of single steps; the last one is cut short by the end of the run.
+    return [record for record in records if record["exchange"] == "weights"][1:-1]
 
 
 def rates(records: list[dict[str, Any]], *, over: str) -> dict[str, float]:
@@ -71,12 +74,14 @@ def once(folder: Path, number: int, rounds: int) -> dict[str, Any]:
         share = round(SEQUENCES * speed / sum(SPEEDS.values()))
         records = train(folder, f"{name}-{number}", [name], share, max(2, rounds // 2))
         alone |= rates(records, over="training")
-    return {
+    found = {
         "idle_share": idle_share(together),
         "of_alone": {name: mixed[name] / alone[name] for name in SPEEDS},
         "whole_of_sum": sum(mixed.values()) / sum(alone.values()),
         "tokens_per_s": {"together": mixed, "alone": alone},
     }
+    print(json.dumps(found), file=sys.stderr)
+    return found
 
 
 def main() -> int:

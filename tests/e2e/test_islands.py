@@ -91,6 +91,25 @@ def test_every_island_keeps_the_round_log(finished):
         assert [json.dumps(record["table"]) for record in kept] == log
 
 
+def test_a_run_by_the_clock_is_replayed_bit_for_bit(finished, everyflop):
+    log, other = finished.dir / "rounds.jsonl", finished.dir.parent / "replayed"
+    ended = everyflop("train", finished.run_file, "run.name=replayed", "--replay", log)
+    again = [{n: m["hash"] for n, m in record["members"].items()} for record in read_lines(other / "rounds.jsonl")]
+
+    assert ended.code == 0, ended.err
+    assert again == [{n: m["hash"] for n, m in record["members"].items()} for record in read_lines(log)]
+    assert json.loads((other / "summary.json").read_text())["weights_sha256"] == finished.summary["weights_sha256"]
+
+
+def test_a_replay_from_another_start_stops_at_the_first_round(finished, everyflop):
+    ended = everyflop(
+        "train", finished.run_file, "run.name=other", "run.seed=7", "--replay", finished.dir / "rounds.jsonl"
+    )
+
+    assert ended.code == 3
+    assert "another anchor" in ended.err
+
+
 @pytest.mark.full
 def test_killed_islands_and_a_killed_coordinator_cost_nothing_that_was_committed(
     start_everyflop, write_run_file, tmp_path

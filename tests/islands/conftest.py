@@ -66,8 +66,8 @@ class Run:
         [(before, _)] = Counter(entry["hash"] for entry in entries).most_common(1)
         self.past[anchor_of(record)] = self.past.get(before, []) + seen
 
-    def rewound(self, step: int) -> None:
-        self.event("rewound", step=step)
+    def rewound(self, number: int) -> None:
+        self.event("rewound", round=number)
 
     def kinds(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["kind"] == kind]
@@ -113,7 +113,7 @@ class Run:
             "lines": [],
         }
         sizes = {"n": 1, "n_stats": 1, "dtype": "float32", "compress": "fp32", "lost_s": 0.0}
-        seconds = {"train_s": float(samples > 0), "round_s": 1.0}
+        seconds = {"train_s": float(samples > 0), "round_s": 1.0, "sequences": 1}
         stand = {"round": begin["round"], "hash": self.stands[name]["hash"], "leave": leave}
         reply = self.course.take(
             self.members[name], {**work, **sizes, **seconds, **stand, **facts}, memoryview(payload), whole=whole

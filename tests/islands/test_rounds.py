@@ -90,19 +90,19 @@ def test_the_batch_is_that_of_the_warm_up():
 
 
 def test_a_round_by_steps_takes_exactly_its_samples():
-    assert planned(steps=8, rounds="steps").wanted("a", 500) == 48
+    assert planned(steps=8, rounds="steps").holdings(500)["a"] == 48
 
 
 def test_a_round_by_the_clock_takes_a_reserve_for_who_is_faster_than_thought():
     # 1.3 * 8 * 6 = 62.4, and a step more
-    assert planned(steps=8).wanted("a", 500) == 63 + 6
+    assert planned(steps=8).holdings(500)["a"] == 63 + 6
 
 
-def test_without_samples_for_everybodys_reserve_nobody_gets_one():
-    plan = planned(steps=8)  # with reserves 69 and 46
+def test_without_samples_for_everybodys_reserve_all_there_are_go_out_by_shares():
+    plan = planned(steps=8)  # shares 6 and 4, with reserves 69 and 46
 
-    assert plan.wanted("a", 115) == 69
-    assert plan.wanted("a", 114) == 48
+    assert plan.holdings(115) == {"a": 69, "b": 46}
+    assert plan.holdings(100) == {"a": 60, "b": 40}
 
 
 @given(done=st.integers(1, 40), steps=st.integers(1, 40), seconds_passed=st.floats(0, 1000))

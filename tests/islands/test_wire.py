@@ -121,9 +121,11 @@ def test_a_payload_without_a_checksum_is_not_whole():
 
 @settings(max_examples=60)
 @given(st.binary(max_size=200) | st.binary(max_size=60).map(message))
-def test_garbage_is_broken_and_nothing_else(garbage: bytes):
-    with contextlib.closing(from_stranger(garbage)) as connection, pytest.raises(Broken):
-        connection.receive(LONGEST_S)
+def test_garbage_is_broken_or_a_message_and_nothing_else(garbage: bytes):
+    with contextlib.closing(from_stranger(garbage)) as connection, contextlib.suppress(Broken):
+        header, _ = connection.receive(LONGEST_S)
+
+        assert isinstance(header, dict)  # chance writes "{}" now and then
 
 
 @pytest.mark.parametrize(

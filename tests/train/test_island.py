@@ -41,7 +41,7 @@ class Listener:
     def committed(self, record, steps):
         self.records.append(record)
 
-    def rewound(self, step):
+    def rewound(self, number):
         pass
 
 

@@ -17,6 +17,7 @@ def coordinator(
         Path | None, typer.Option("--secret", help="File with the secret that islands must know.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that has begun.")] = False,
+    replay: Annotated[Path | None, typer.Option("--replay", help="Do what this round log says, bit for bit.")] = None,
     claimed: Annotated[bool, typer.Option("--claimed", hidden=True)] = False,
 ) -> None:
     """Coordinate islands on several machines: admit them, hand out samples, merge updates. Needs no accelerator.
@@ -39,4 +40,4 @@ def coordinator(
         raise UsageError(f"{run_file} has no [[island]] tables, so there is nothing to coordinate.")
     known = read_secret(secret, needed=host not in ("127.0.0.1", "localhost", "::1"))
     with contextlib.nullcontext() if claimed else claim(run, resume=resume):
-        print(f"The run {run.run.name} ended: {coordinate(run, host, port, known)}.")
+        print(f"The run {run.run.name} ended: {coordinate(run, host, port, known, replay=replay)}.")

@@ -30,6 +30,9 @@ def train(
     plan: Annotated[
         Path | None, typer.Option("--plan", help="Run what this plan.json says, and compare with what it predicts.")
     ] = None,
+    replay: Annotated[
+        Path | None, typer.Option("--replay", help="Repeat a run with islands from its rounds.jsonl, bit for bit.")
+    ] = None,
     island: Annotated[
         str | None, typer.Option("--island", help="Be this one of the run's islands, and no other.")
     ] = None,
@@ -65,7 +68,7 @@ def train(
     if new:
         run = next_free_name(run)
     try:
-        summary = train_run(run, resume=resume, allow_change=allow_change, plan=plan)
+        summary = train_run(run, resume=resume, allow_change=allow_change, plan=plan, replay=replay)
     except Interrupted as stopped:
         name = [f"run.name={run.run.name}"] if new else []
         again = shlex.join([_program(), "train", str(run_file), *(overrides or ()), *name, "--resume"])

@@ -52,6 +52,8 @@ class Course:
         """Mean over the steps of the last round."""
         self.ended = ""
         """"finished", "stopped" or "diverged" once the run is over."""
+        self.differs = False
+        """Set by a replay that has come to another anchor than its log."""
         self.barren = 0
         """Rounds in a row of which nothing could be merged."""
         self.stopping = False
@@ -201,7 +203,7 @@ class Course:
         self._begun, self._last = True, record
         if dropped := self.log.cut(number):
             self.listener.event("rewind", round=number, dropped_rounds=dropped)
-        self.listener.rewound(self.step)
+        self.listener.rewound(number)
 
     def _plan(self, names: list[str]) -> None:
         """Begin the next round with these islands, or end the run."""
@@ -215,7 +217,7 @@ class Course:
         plan = plan_round(speeds, self.train, self.how, tokens_done=self.tokens, samples_left=left)
         self.round, self._started_s, self.updates, self.begins = plan, self.now_s(), {}, {}
         available = self.table.unclaimed + sum(count(ranges) for ranges in self.table.held.values())
-        held = {name: self.table.top_up(name, plan.wanted(name, available)) for name in sorted(names)}
+        held = {name: self.table.top_up(name, n) for name, n in sorted(plan.holdings(available).items())}
         self._batch = [one for ranges in held.values() for one in ranges] if plan.exchange == "gradients" else []
         for name, ranges in held.items():
             begin = self._begin(name, sequences=plan.shares[name], steps=plan.steps, ranges=ranges)
@@ -332,6 +334,8 @@ class Course:
             "round": self.number,
             "exchange": plan.exchange,
             "planned_steps": plan.steps,
+            "sequences": plan.sequences,
+            "ahead": plan.ahead,
             "seconds": self.now_s() - self._started_s,
             "members": entries,
             "applied": merged.applied,
@@ -361,8 +365,8 @@ class Course:
         staying = [name for name in updates if name in self.begins and name in members and not members[name].leaving]
         sound = [name for name in staying if name not in merged.must_rejoin]
         self.begins = {}
-        if self.barren >= MOST_BARREN:
-            self._end("diverged")
+        if self.differs or self.barren >= MOST_BARREN:
+            self._end("differs" if self.differs else "diverged")
         elif sound:
             self._plan(sound)
         else:

@@ -14,6 +14,6 @@ class Listener(Protocol):
         """Take note of a commit, and of the steps of all islands that it holds."""
         ...
 
-    def rewound(self, step: int) -> None:
-        """Take note that the run goes on from an earlier step."""
+    def rewound(self, number: int) -> None:
+        """Take note that the run goes on with this round: what came of it and of later ones is void."""
         ...

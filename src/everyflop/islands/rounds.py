@@ -35,16 +35,23 @@ class Round:
     ahead: int = 0
     """Steps that islands may train ahead of the next round while their updates travel."""
 
-    def wanted(self, island: str, available: int) -> int:
-        """Return how many samples an island should hold, of those that are available to all."""
-        exact = (self.steps + self.ahead) * self.shares[island]
+    def holdings(self, available: int) -> dict[str, int]:
+        """Return how many samples each island should hold in the round, of those that are available to all.
+
+        By the clock it is more than is expected of them; where there are too few for that, all of what there is, by
+        shares: nobody runs out before the others, and the last round uses everything.
+        """
+        exact = {name: (self.steps + self.ahead) * share for name, share in self.shares.items()}
         if self.seconds is None:
             return exact
         reserved = {
             name: math.ceil(RESERVE * self.steps * share) + (1 + self.ahead) * share
             for name, share in self.shares.items()
         }
-        return reserved[island] if sum(reserved.values()) <= available else exact
+        if sum(reserved.values()) <= available:
+            return reserved
+        taking_part = {name: float(share) for name, share in self.shares.items() if share}
+        return {**dict.fromkeys(self.shares, 0), **batch_shares(taking_part, available)}
 
     def late_part(self, gone_s: float, speed_share: float) -> tuple[int, int]:
         """Return sequences and steps for an island that joins a round gone_s after its start.

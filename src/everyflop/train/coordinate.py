@@ -1,13 +1,16 @@
 """The coordinator's process: listens, and keeps the run's metrics, events and round log."""
 
+import json
 import signal
 import socket
 import ssl
+from pathlib import Path
 from typing import Any
 
-from everyflop.base.files import append_line
+from everyflop.base.files import append_line, read_lines, write_atomic
 from everyflop.islands.coordinator import Coordinator
 from everyflop.islands.course import Course
+from everyflop.islands.replay import Replay
 from everyflop.islands.round_log import RoundLog
 from everyflop.spec.run import RunSpec
 from everyflop.train.bill import bill, total
@@ -32,18 +35,35 @@ class Files:
         for line in sorted(steps, key=lambda line: (line["step"], line["island"])):
             append_line(self.run_dir.metrics, {**line, **common})
 
-    def rewound(self, step: int) -> None:
+    def rewound(self, number: int) -> None:
         """Drop the metrics of steps that will be done again."""
-        if self.run_dir.metrics.exists():
-            self.telemetry.rewind(step)
+        lines = read_lines(self.run_dir.metrics)
+        kept = [line for line in lines if line["round"] < number]
+        if len(kept) < len(lines):
+            write_atomic(self.run_dir.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
 
-def coordinate(run: RunSpec, host: str, port: int, secret: bytes, *, tls: ssl.SSLContext | None = None) -> str:
-    """Coordinate a run's islands until it has ended; return "finished" or "stopped". SIGINT and SIGTERM stop it."""
+def _course(run: RunSpec, run_dir: RunDir, replay: Path | None) -> Course:
+    parts = run.island, run.islands, RoundLog(run_dir.path / "rounds.jsonl"), Files(run, run_dir)
+    return Course(*parts) if replay is None else Replay(read_lines(replay), *parts)
+
+
+def coordinate(
+    run: RunSpec,
+    host: str,
+    port: int,
+    secret: bytes,
+    *,
+    tls: ssl.SSLContext | None = None,
+    replay: Path | None = None,
+) -> str:
+    """Coordinate a run's islands until it has ended; return how, such as "finished". SIGINT and SIGTERM stop it.
+
+    With `replay`, a round log, every round is what it was there. Raises UsageError for a log that cannot be replayed.
+    """
     run_dir = RunDir(run.dir)
     run_dir.path.mkdir(parents=True, exist_ok=True)
-    log = RoundLog(run_dir.path / "rounds.jsonl")
-    coordinator = Coordinator(Course(run.island, run.islands, log, Files(run, run_dir)))
+    coordinator = Coordinator(_course(run, run_dir, replay))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: coordinator.stop())
     with socket.create_server((host, port)) as listening:

@@ -102,6 +102,7 @@ class Island:
             **times,
             "round": begin["round"],
             "hash": self.replica.hash,
+            "sequences": begin["sequences"],
             "leave": self._leaving,
         }
         answer = self._exchange(header, trained, stop)

@@ -104,6 +104,11 @@ class _Process:
                         "several rounds in a row brought no update that could be merged, so the run has diverged. "
                         "Start again with a lower optim.lr or optim.clip; the last checkpoint is intact."
                     )
+                if how == "differs":
+                    raise ExpectedNo(
+                        "the replay has come to another anchor than its log; events.jsonl says in which round. Replay "
+                        "with the same versions, threads and kind of processor."
+                    )
                 if how == "finished":
                     self.leads = leads
                     return self._finish() if leads else self._save("end of training")

@@ -16,10 +16,11 @@ from typing import Any, TextIO
 
 from everyflop.backend.device import detect
 from everyflop.base.errors import EveryflopError, ExpectedNo, Interrupted, UsageError
-from everyflop.base.files import write_atomic
+from everyflop.base.files import read_lines, write_atomic
 from everyflop.base.orphans import PARENT
 from everyflop.base.progress import progress
 from everyflop.data.prepare import prepare
+from everyflop.islands.replay import refuse_what_no_log_repeats
 from everyflop.islands.secret import VARIABLE, new_secret
 from everyflop.islands.wire import Broken, Connection, connect
 from everyflop.spec.run import RunSpec
@@ -66,14 +67,21 @@ class Child:
 
 
 def train_local(
-    run: RunSpec, *, resume: bool = False, allow_change: bool = False, stream: TextIO | None = None
+    run: RunSpec,
+    *,
+    resume: bool = False,
+    allow_change: bool = False,
+    replay: Path | None = None,
+    stream: TextIO | None = None,
 ) -> dict[str, Any]:
-    """Train a run with islands on this machine and return its summary.
+    """Train a run with islands on this machine and return its summary; with `replay`, as that round log has it.
 
     Raises UsageError when an island or the coordinator refuses its task, Interrupted after SIGINT or SIGTERM with
     checkpoints saved, ExpectedNo when processes keep dying.
     """
     out: TextIO = stream or sys.stderr
+    if replay:
+        refuse_what_no_log_repeats(read_lines(replay))
     with claim(run, resume=resume) as run_dir:
         telemetry = Telemetry(run_dir)
         start = find_start(run, run_dir, telemetry, detect(), progress=progress)
@@ -81,7 +89,7 @@ def train_local(
             refuse_changes(start.changes)
         prepare(start.settled.run, progress=progress)  # once, before all islands want it at the same time
         for attempt in range(1, MOST_ATTEMPTS + 1):
-            _Launch(run, run_dir, telemetry, out).run()
+            _Launch(run, run_dir, telemetry, replay, out).run()
             if run_dir.summary.exists():
                 return json.loads(run_dir.summary.read_text())
             telemetry.event("taken_up_again", attempt=attempt)
@@ -91,7 +99,7 @@ def train_local(
 class _Launch:
     """The processes of one attempt."""
 
-    def __init__(self, run: RunSpec, run_dir: RunDir, telemetry: Telemetry, out: TextIO):
+    def __init__(self, run: RunSpec, run_dir: RunDir, telemetry: Telemetry, replay: Path | None, out: TextIO):
         self.run_spec, self.telemetry, self.secret = run, telemetry, new_secret()
         folder = run_dir.path / "islands"
         folder.mkdir(exist_ok=True)
@@ -101,6 +109,7 @@ class _Launch:
         port = self.address.rpartition(":")[2]
         everyflop = [sys.executable, "-m", "everyflop"]
         coordinator = [*everyflop, "coordinator", str(run_file), "--port", port, "--claimed"]
+        coordinator += ["--replay", str(replay)] if replay else []
         island = [*everyflop, "train", str(run_file), "--coordinator", self.address, "--island"]
         self.children = [Child(COORDINATOR, coordinator, folder / "coordinator.txt")]
         self.children += [Child(i.name, [*island, i.name], folder / i.name / "log.txt") for i in run.island]

@@ -37,6 +37,7 @@ def train(
     resume: bool = False,
     allow_change: bool = False,
     plan: str | Path | None = None,
+    replay: str | Path | None = None,
     stream: TextIO | None = None,
 ) -> dict[str, Any]:
     """Train a run and return its summary, the content of summary.json. Progress goes to `stream`, by default stderr.
@@ -44,12 +45,11 @@ def train(
     With `resume` the run goes on from its newest good checkpoint, bit for bit as if it had never stopped. A resume that
     would change what affects the weights raises UsageError unless `allow_change`, which is recorded as an event. With a
     `plan` (plan.json) the run takes its settings and its price; a resumed run keeps the plan that it had. Raises
-    Interrupted after SIGINT or SIGTERM, with a checkpoint saved. A run with islands trains all of them on this machine.
+    Interrupted after SIGINT or SIGTERM, with a checkpoint saved. A run with islands trains all of them on this machine;
+    with `replay`, the round log of such a run, it does what was done there bit for bit.
     """
-    if run.island:
-        if plan:
-            raise UsageError("a run with [[island]] tables takes no --plan yet: leave one of them out.")
-        return train_local(run, resume=resume, allow_change=allow_change, stream=stream)
+    if run.island or replay:
+        return _train_islands(run, plan, replay, resume=resume, allow_change=allow_change, stream=stream)
     out: TextIO = stream or sys.stderr
     planned = open_plan(plan) if plan else kept_plan(RunDir(run.dir)) if resume else None
     if planned:
@@ -87,6 +87,14 @@ def train(
             )
         finally:
             telemetry.close()
+
+
+def _train_islands(run: RunSpec, plan: Any, replay: str | Path | None, **options: Any) -> dict[str, Any]:
+    if not run.island:
+        raise UsageError("--replay repeats the rounds of islands, and this run has no [[island]] tables.")
+    if plan:
+        raise UsageError("a run with [[island]] tables takes no --plan yet: leave one of them out.")
+    return train_local(run, replay=Path(replay) if replay else None, **options)
 
 
 def _build(

@@ -1,0 +1,32 @@
+import pytest
+
+from everyflop.base.errors import UsageError
+from everyflop.islands.replay import refuse_what_no_log_repeats
+
+
+def record(number: int, *, members=("a", "b"), joins=1, ahead=0) -> dict:
+    return {
+        "round": number,
+        "members": {name: {} for name in members},
+        "accounts": {name: {"joins": joins} for name in ("a", "b")},
+        "ahead": ahead,
+    }
+
+
+def test_a_log_whose_islands_stayed_can_be_replayed():
+    refuse_what_no_log_repeats([record(0), record(1), record(2)])
+
+
+@pytest.mark.parametrize(
+    ("records", "why"),
+    [
+        ([], "no round"),
+        ([record(1)], "begins with round 1"),
+        ([record(0), record(1, members=("a",))], "round 1 had other islands: a"),
+        ([record(0), record(1, joins=2)], "joined again before round 1"),
+        ([record(0), record(1, ahead=3)], "trained ahead of round 1"),
+    ],
+)
+def test_a_log_that_does_not_hold_all_is_refused_with_the_reason(records, why):
+    with pytest.raises(UsageError, match=why):
+        refuse_what_no_log_repeats(records)
