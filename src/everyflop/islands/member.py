@@ -74,6 +74,7 @@ class Member:
         self.progress, self.step_s = 0, 0.0
         """What the pulse tells: a count that grows with every step, and how long the last one took."""
         self._closed = threading.Event()
+        self._threads: list[threading.Thread] = []
 
     def join(self, standing: Standing) -> Header:
         """Say where this island stands; return its part in a round, or {"kind": "fetch"} if it has an old anchor.
@@ -133,6 +134,8 @@ class Member:
             if self._main is not None:
                 self._main.send({"kind": "leave"})
         self._disconnect()
+        for thread in self._threads:  # one that is left when the interpreter ends can abort the process
+            thread.join(timeout=5.0)
 
     def _connected(self) -> Connection:
         """Return the connection, making one for as long as patience lasts."""
@@ -159,8 +162,10 @@ class Member:
         pulse = connect(self.address, self._secret, link=self._link, tls=self._tls)
         pulse.send({"kind": "pulse", "island": self.island})
         self._pulse = pulse
-        for work in (self._beat, self._listen):
-            threading.Thread(target=work, args=(pulse,), daemon=True).start()
+        works = (self._beat, self._listen)
+        self._threads = [threading.Thread(target=work, args=(pulse,), daemon=True) for work in works]
+        for thread in self._threads:
+            thread.start()
 
     def _beat(self, pulse: Connection) -> None:
         with contextlib.suppress(Broken):

@@ -144,7 +144,8 @@ class _Launch:
     def _look_after(self, child: Child, *, stopping: bool) -> None:
         if child.done or child.process is None or (code := child.process.poll()) is None:
             return
-        if code in QUIET_EXITS:
+        over = self.children[0].done and code != ExpectedNo.exit_code
+        if code in QUIET_EXITS or over:  # nothing is left to do once the coordinator has ended
             child.done = True
         elif code in (UsageError.exit_code, ExpectedNo.exit_code):
             kind = UsageError if code == UsageError.exit_code else ExpectedNo
