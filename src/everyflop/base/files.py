@@ -155,6 +155,15 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+def keep_lines(path: Path, keep: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """Drop the JSON lines that are not to be kept, and a torn last line; return what was dropped, torn lines aside."""
+    lines = read_lines(path)
+    kept = [line for line in lines if keep(line)]
+    if path.exists():
+        write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
+    return [line for line in lines if not keep(line)]
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, busy: str) -> Iterator[None]:
     """Hold an exclusive lock on a file for the block; the lock ends with the process, however it ends.

@@ -29,6 +29,7 @@ def coordinator(
 
     from everyflop.base.errors import UsageError
     from everyflop.base.orphans import end_with_parent
+    from everyflop.islands.endings import refuse_failure
     from everyflop.islands.secret import read_secret
     from everyflop.spec.read import read_run
     from everyflop.train.coordinate import coordinate
@@ -40,4 +41,6 @@ def coordinator(
         raise UsageError(f"{run_file} has no [[island]] tables, so there is nothing to coordinate.")
     known = read_secret(secret, needed=host not in ("127.0.0.1", "localhost", "::1"))
     with contextlib.nullcontext() if claimed else claim(run, resume=resume):
-        print(f"The run {run.run.name} ended: {coordinate(run, host, port, known, replay=replay)}.")
+        how = coordinate(run, host, port, known, replay=replay)
+    refuse_failure(how)
+    print(f"The run {run.run.name} is over: {how}.")

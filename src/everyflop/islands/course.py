@@ -47,13 +47,11 @@ class Course:
         self.how, self.log, self.listener, self.now_s = how, log, listener, now_s
         self.roster, self.table = Roster(), SampleTable(0)
         self.round: Round | None = None
-        self.number = self.step = self.tokens = self.merges = 0
+        self.number = self.step = self.tokens = 0
         self.loss: float | None = None
         """Mean over the steps of the last round."""
         self.ended = ""
-        """"finished", "stopped" or "diverged" once the run is over."""
-        self.differs = False
-        """Set by a replay that has come to another anchor than its log."""
+        """"finished", "stopped" or how it failed, once the run is over: see endings.py."""
         self.barren = 0
         """Rounds in a row of which nothing could be merged."""
         self.stopping = False
@@ -189,11 +187,11 @@ class Course:
 
     def _go_on_from(self, record: dict[str, Any] | None, number: int) -> None:
         assert self.train is not None
-        self.number, self.step, self.tokens, self.merges = number, 0, 0, 0
+        self.number, self.step, self.tokens = number, 0, 0
         self.table = SampleTable(total_samples(self.train))
         if record is not None:
             held = {name: (account.joins, account.held_s) for name, account in self.roster.accounts.items()}
-            self.step, self.tokens, self.merges = record["step"], record["tokens"], record["merges"]
+            self.step, self.tokens = record["step"], record["tokens"]
             self.table = SampleTable.from_json(record["table"])
             self.roster.restore(record)
             for name, (joins, held_s) in held.items():
@@ -297,7 +295,6 @@ class Course:
                 self.table.give_back(name)
         self.step += merged.steps
         self.tokens += sum(update.tokens for update in updates.values())
-        self.merges += int(merged.applied and plan.exchange == "weights")
         trained = any(update.steps for update in updates.values())
         self.barren = 0 if merged.applied else self.barren + int(trained)
         self.roster.charge(self.now_s())
@@ -342,7 +339,6 @@ class Course:
             "step": self.step,
             "tokens": self.tokens,
             "samples": self.table.consumed,
-            "merges": self.merges,
             "held_s": max((account.held_s for account in self.roster.accounts.values()), default=0.0),
             "table": self.table.to_json(),
             **self.roster.to_json(),
@@ -365,8 +361,8 @@ class Course:
         staying = [name for name in updates if name in self.begins and name in members and not members[name].leaving]
         sound = [name for name in staying if name not in merged.must_rejoin]
         self.begins = {}
-        if self.differs or self.barren >= MOST_BARREN:
-            self._end("differs" if self.differs else "diverged")
+        if hopeless := self._hopeless():
+            self._end(hopeless)
         elif sound:
             self._plan(sound)
         else:
@@ -377,6 +373,10 @@ class Course:
             if name in members:
                 own = {**reply, "begin": self.begins.get(name), "rejoin": merged.must_rejoin.get(name, "")}
                 members[name].reply = record["round"], (own, merged.payload)
+
+    def _hopeless(self) -> str:
+        """Return how a run ends that cannot go on; empty for one that can."""
+        return "diverged" if self.barren >= MOST_BARREN else ""
 
     def _await_islands(self) -> None:
         self.round, self.updates, self.begins, self.base = None, {}, {}, ""

@@ -19,6 +19,7 @@ class Replay(Course):
     def __init__(self, records: list[dict[str, Any]], *arguments: Any, **options: Any):
         super().__init__(*arguments, **options)
         refuse_what_no_log_repeats(records)
+        self._differs = False
         self._records: Mapping[int, dict[str, Any]] = {record["round"]: record for record in records}
 
     def _plan(self, names: list[str]) -> None:
@@ -47,8 +48,11 @@ class Replay(Course):
         was = self._records[self.number]["members"][update.island]["hash"]
         if entry["hash"] != was:
             self.listener.event("differs", island=update.island, round=self.number, was=was, now=entry["hash"])
-            self.differs = True
+            self._differs = True
         return entry
+
+    def _hopeless(self) -> str:
+        return "differs" if self._differs else super()._hopeless()
 
 
 def refuse_what_no_log_repeats(records: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ done and has cost, the guards' verdicts and hashes. Islands keep the same lines.
 from pathlib import Path
 from typing import Any
 
-from everyflop.base.files import append_line, read_lines, sync_file, write_atomic
+from everyflop.base.files import append_line, keep_lines, read_lines, sync_file
 
 SCHEMA = 1
 
@@ -30,10 +30,4 @@ class RoundLog:
 
     def cut(self, round_number: int) -> int:
         """Drop the commits that led beyond a round, which nobody holds any more; return how many they were."""
-        lines = read_lines(self.path)
-        kept = [line for line in lines if line["round"] < round_number]
-        if len(kept) < len(lines):
-            import json
-
-            write_atomic(self.path, "".join(json.dumps(line) + "\n" for line in kept))
-        return len(lines) - len(kept)
+        return len(keep_lines(self.path, lambda line: line["round"] < round_number))

@@ -10,7 +10,7 @@ from torch.optim import AdamW
 from everyflop.optim.groups import parameter_groups
 from everyflop.spec.train import OptimSpec
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def build_optimizer(named_parameters: Iterable[tuple[str, Parameter]], optim: OptimSpec) -> AdamW:
@@ -27,7 +27,7 @@ def build_optimizer(named_parameters: Iterable[tuple[str, Parameter]], optim: Op
 def optimizer_tensors(optimizer: AdamW) -> dict[str, Tensor]:
     """Return the moments as exp_avg.<parameter> and exp_avg_sq.<parameter>, not copied; none before the first step."""
     named = [(name, optimizer.state.get(parameter, {})) for name, parameter in _named_parameters(optimizer)]
-    return {f"{moment}.{name}": state[moment] for name, state in named if state for moment in _MOMENTS}
+    return {f"{moment}.{name}": state[moment] for name, state in named if state for moment in MOMENTS}
 
 
 def optimizer_steps(optimizer: AdamW) -> int:
@@ -50,7 +50,7 @@ def restore_optimizer(optimizer: AdamW, tensors: Mapping[str, Tensor], *, steps:
         return
     whole = optimizer.state_dict()
     for index, (name, _) in enumerate(_named_parameters(optimizer)):
-        moments = {moment: tensors[f"{moment}.{name}"] for moment in _MOMENTS}
+        moments = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS}
         whole["state"][index] = {"step": torch.tensor(float(steps)), **moments}
     optimizer.load_state_dict(whole)
 

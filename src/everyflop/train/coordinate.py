@@ -1,13 +1,12 @@
 """The coordinator's process: listens, and keeps the run's metrics, events and round log."""
 
-import json
 import signal
 import socket
 import ssl
 from pathlib import Path
 from typing import Any
 
-from everyflop.base.files import append_line, read_lines, write_atomic
+from everyflop.base.files import append_line, keep_lines, read_lines
 from everyflop.islands.coordinator import Coordinator
 from everyflop.islands.course import Course
 from everyflop.islands.replay import Replay
@@ -37,10 +36,7 @@ class Files:
 
     def rewound(self, number: int) -> None:
         """Drop the metrics of steps that will be done again."""
-        lines = read_lines(self.run_dir.metrics)
-        kept = [line for line in lines if line["round"] < number]
-        if len(kept) < len(lines):
-            write_atomic(self.run_dir.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+        keep_lines(self.run_dir.metrics, lambda line: line["round"] < number)
 
 
 def _course(run: RunSpec, run_dir: RunDir, replay: Path | None) -> Course:

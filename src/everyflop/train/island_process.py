@@ -4,17 +4,17 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 
 from everyflop.backend.device import Device, detect
 from everyflop.base.errors import ExpectedNo, Interrupted, UsageError
-from everyflop.base.files import append_line, locked, write_atomic, write_json
+from everyflop.base.files import append_line, locked, write_json
 from everyflop.base.progress import progress
 from everyflop.checkpoint import Checkpoint, newest_good
 from everyflop.data.prepare import prepare
+from everyflop.islands.endings import refuse_failure
 from everyflop.islands.link import Link
 from everyflop.islands.member import Member, is_under_way
 from everyflop.model.transformer import CausalLM
@@ -28,7 +28,7 @@ from everyflop.train.local_steps import LocalSteps
 from everyflop.train.replica import Replica
 from everyflop.train.resume import Start, find_start, settle_as_before
 from everyflop.train.run_dir import LOCK_NAME, RunDir
-from everyflop.train.session import COMPANIONS, build_run_model, build_session, restore_session, save_session
+from everyflop.train.session import build_run_model, build_session, keep_tokenizer, restore_session, save_session
 from everyflop.train.stop import StopRequest
 from everyflop.train.telemetry import Telemetry
 from everyflop.train.validate import validate
@@ -99,16 +99,7 @@ class _Process:
         with StopRequest() as stop:
             try:
                 how, leads = island.run(stop)
-                if how == "diverged":
-                    raise ExpectedNo(
-                        "several rounds in a row brought no update that could be merged, so the run has diverged. "
-                        "Start again with a lower optim.lr or optim.clip; the last checkpoint is intact."
-                    )
-                if how == "differs":
-                    raise ExpectedNo(
-                        "the replay has come to another anchor than its log; events.jsonl says in which round. Replay "
-                        "with the same versions, threads and kind of processor."
-                    )
+                refuse_failure(how)
                 if how == "finished":
                     self.leads = leads
                     return self._finish() if leads else self._save("end of training")
@@ -159,11 +150,7 @@ class _Process:
         """Write what describes the run where checkpoints are saved."""
         for run_dir in (self.shared, self.own):
             run_dir.path.mkdir(parents=True, exist_ok=True)
-            write_atomic(run_dir.path / "tokenizer.json", self.prepared.tokenizer_path.read_bytes())
-            given = Path(self.settled.run.data.tokenizer)
-            for file in [(given if given.is_dir() else given.parent) / name for name in COMPANIONS if given.exists()]:
-                if file.is_file():
-                    write_atomic(run_dir.path / file.name, file.read_bytes())
+            keep_tokenizer(run_dir, self.settled.run.data, self.prepared)
         self.shared.write_run(self.settled.run)
         write_json(self.shared.data_manifest, self.prepared.manifest)
 

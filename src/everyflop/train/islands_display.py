@@ -10,11 +10,9 @@ from rich.live import Live
 from rich.table import Table
 
 from everyflop.base.progress import LINE_EVERY_S
-from everyflop.base.units import money, short_count, short_time
+from everyflop.base.units import MIB, money, short_count, short_time
 from everyflop.spec.run import RunSpec
 from everyflop.train.bill import bill, total
-
-MIB = 2**20
 
 
 class IslandsDisplay:

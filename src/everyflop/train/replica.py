@@ -16,12 +16,10 @@ from everyflop.islands.flat import fingerprint, flatten, unflatten_into
 from everyflop.islands.member import Standing, State
 from everyflop.islands.merge import OuterStep
 from everyflop.islands.wire import Header
-from everyflop.optim.optimizer import optimizer_steps, optimizer_tensors, restore_optimizer
+from everyflop.optim.optimizer import MOMENTS, optimizer_steps, optimizer_tensors, restore_optimizer
 from everyflop.spec.islands import IslandsSpec
 from everyflop.train.router_vector import Vector, routers_from_vector, routers_to_vector
 from everyflop.train.session import Session
-
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class Replica:

@@ -27,7 +27,7 @@ from everyflop.train.plan import Planned, apply_plan, kept_plan, open_plan
 from everyflop.train.predicted import plan_facts, plan_line
 from everyflop.train.resume import Start, find_start, refuse_changes
 from everyflop.train.run_dir import RunDir, claim
-from everyflop.train.session import COMPANIONS, Session, build_run_model, build_session, restore_session
+from everyflop.train.session import Session, build_run_model, build_session, keep_tokenizer, restore_session
 from everyflop.train.telemetry import Telemetry
 
 
@@ -124,11 +124,7 @@ def _open_run_dir(start: Start, session: Session, run_dir: RunDir, telemetry: Te
     """Write what describes the run, and cut its metrics back to where it goes on."""
     run_dir.write_run(start.settled.run)
     write_json(run_dir.data_manifest, prepared.manifest)
-    write_atomic(run_dir.path / "tokenizer.json", prepared.tokenizer_path.read_bytes())
-    given = Path(start.settled.run.data.tokenizer)
-    for file in [(given if given.is_dir() else given.parent) / name for name in COMPANIONS if given.exists()]:
-        if file.is_file():
-            write_atomic(run_dir.path / file.name, file.read_bytes())
+    keep_tokenizer(run_dir, start.settled.run.data, prepared)
     lost = telemetry.rewind(session.progress.step)
     if lost:  # steps that will be done again were paid for all the same
         session.progress.seconds = max(session.progress.seconds, lost[-1].get("seconds", 0.0))

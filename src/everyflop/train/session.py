@@ -12,6 +12,7 @@ from torch.optim import AdamW
 
 from everyflop.backend.device import DTYPES, Device
 from everyflop.base.errors import UsageError
+from everyflop.base.files import write_atomic
 from everyflop.checkpoint import Checkpoint, save
 from everyflop.data.prepared import Prepared
 from everyflop.infer.load import read_weights
@@ -20,6 +21,7 @@ from everyflop.kernels.choice import Choice
 from everyflop.model.build import build_model
 from everyflop.model.transformer import CausalLM
 from everyflop.optim.optimizer import build_optimizer, optimizer_steps, optimizer_tensors, restore_optimizer
+from everyflop.spec.data import DataSpec
 from everyflop.spec.model import ModelSpec
 from everyflop.train.run_dir import RunDir, run_toml
 from everyflop.train.settings import COMPILE_FROM_FLOPS, Settled
@@ -103,6 +105,15 @@ def kernel_choices(settled: Settled, device: Device) -> list[Choice]:
         attention.select(device.type),
         layers if settled.compile else plain,
     ]
+
+
+def keep_tokenizer(run_dir: RunDir, data: DataSpec, prepared: Prepared) -> None:
+    """Put the tokenizer into the run directory, with the files that lie beside a given one."""
+    write_atomic(run_dir.path / "tokenizer.json", prepared.tokenizer_path.read_bytes())
+    given = Path(data.tokenizer)
+    for file in [(given if given.is_dir() else given.parent) / name for name in COMPANIONS if given.exists()]:
+        if file.is_file():
+            write_atomic(run_dir.path / file.name, file.read_bytes())
 
 
 def save_session(

@@ -12,6 +12,7 @@ from everyflop.backend.compiler import why_not
 from everyflop.backend.device import Device, Precision
 from everyflop.base.errors import UsageError
 from everyflop.spec.data import DataSpec
+from everyflop.spec.dotted import dotted
 from everyflop.spec.model import ModelSpec
 from everyflop.spec.run import RunSpec
 from everyflop.spec.train import TrainSpec
@@ -119,13 +120,6 @@ NOT_NUMERIC = ("run.name", "run.out_dir", "data.prepared_dir", "train.validate_"
 
 def changed_numerics(run: RunSpec, earlier: RunSpec) -> dict[str, Any]:
     """Return the settings that affect weights and differ: key -> [earlier, now]."""
-    before, now = _flat(earlier.to_tables()), _flat(run.to_tables())
+    before, now = dotted(earlier.to_tables()), dotted(run.to_tables())
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
     return {key: [before.get(key), now.get(key)] for key in keys if not key.startswith(NOT_NUMERIC)}
-
-
-def _flat(tables: dict, prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for key, value in tables.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

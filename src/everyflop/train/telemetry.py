@@ -4,14 +4,13 @@ The JSON lines are the truth. A tracker that fails is reported once as an event 
 """
 
 import datetime
-import json
 import math
 import time
 from contextlib import suppress
 from typing import Any
 
 from everyflop.base.errors import UsageError
-from everyflop.base.files import append_line, read_lines, sync_file, write_atomic
+from everyflop.base.files import append_line, keep_lines, read_lines, sync_file
 from everyflop.train.run_dir import RunDir
 
 SCHEMA = 1
@@ -31,10 +30,7 @@ class Telemetry:
             raise UsageError(
                 f"{self.run_dir.metrics}, line {bad[0]}: no step. Restore the file from a copy or remove it."
             )
-        kept = [line for line in lines if line["step"] <= step]
-        if self.run_dir.metrics.exists():
-            write_atomic(self.run_dir.metrics, "".join(_json_line(line) for line in kept))
-        return lines[len(kept) :]
+        return keep_lines(self.run_dir.metrics, lambda line: line["step"] <= step)
 
     def open_board(self, after_step: int) -> None:
         """Start TensorBoard's writer; points after that step are replaced."""
@@ -78,7 +74,3 @@ class Telemetry:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _json_line(record: dict[str, Any]) -> str:
-    return json.dumps(record) + "\n"
