@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,9 @@ def kill_at_random(process: subprocess.Popen[bytes], run_dir: Path, kills: int, 
 
 def goodput(records: list[dict[str, Any]]) -> float:
     """Return committed tokens a second of wall time, from the second commit on."""
-    spans = [record["held_s"] for record in records]
-    return (records[-1]["tokens"] - records[1]["tokens"]) / (spans[-1] - spans[1])
+    first, last = records[1], records[-1]
+    wall_s = (datetime.fromisoformat(last["time"]) - datetime.fromisoformat(first["time"])).total_seconds()
+    return (last["tokens"] - first["tokens"]) / wall_s
 
 
 def outcome(run_dir: Path) -> dict[str, Any]:

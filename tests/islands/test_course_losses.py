@@ -187,6 +187,25 @@ def test_time_and_joins_of_an_island_are_counted_once_whatever_happens(new_run):
     assert (account["tokens"], account["rounds"]) == (80, 2)
 
 
+def test_time_goes_on_when_the_island_that_was_held_longest_is_lost_and_stands_still_without_any(new_run):
+    run = new_run(batches=8, join_s=0.0)
+    run.join("a")
+    run.now_s += 6
+    run.join("b")
+    run.now_s += 1
+    run.lose("a")
+    run.now_s += 2
+    run.lose("b")
+    run.course.advance()
+    run.now_s += 50
+    run.join("b")
+    run.now_s += 4
+    record = run.round("b")["b"]["record"]
+
+    assert record["busy_s"] == 13.0
+    assert {name: account["held_s"] for name, account in record["accounts"].items()} == {"a": 7.0, "b": 7.0}
+
+
 @pytest.mark.parametrize("keep_log", [True, False])
 def test_a_new_coordinator_goes_on_from_what_its_islands_know(new_run, keep_log: bool):
     run = new_run(batches=8)

@@ -76,6 +76,7 @@ def _round(number: int, held_s: tuple[float, float], train_s: tuple[float, float
     return {
         **{"schema": 1, "round": number, "exchange": "gradients" if number == 0 else "weights", "applied": True},
         **{"seconds": 2.0, "step": 2 * number + 1, "tokens": tokens},
+        **{"time": f"2026-01-01T00:00:{(4, 6, 16)[number]:02d}+00:00", "busy_s": (4.0, 6.0, 10.0)[number]},
         "members": {name: {**member, "train_s": s} for name, s in zip(names, train_s, strict=True)},
         "accounts": {
             name: {**account[name], "held_s": s, "tokens": shares[name]} for name, s in zip(names, held_s, strict=True)

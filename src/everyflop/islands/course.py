@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from everyflop.base.clock import utc
 from everyflop.islands.admission import first_speed, refusal
 from everyflop.islands.commit import Merged, Update, merge_updates, most_common
 from everyflop.islands.listener import Listener
@@ -42,9 +43,10 @@ class Course:
         listener: Listener,
         *,
         now_s: Callable[[], float] = time.monotonic,
+        wall_s: Callable[[], float] = time.time,
     ):
         self.islands = {island.name: island for island in islands}
-        self.how, self.log, self.listener, self.now_s = how, log, listener, now_s
+        self.how, self.log, self.listener, self.now_s, self.wall_s = how, log, listener, now_s, wall_s
         self.roster, self.table = Roster(), SampleTable(0)
         self.round: Round | None = None
         self.number = self.step = self.tokens = 0
@@ -86,7 +88,8 @@ class Course:
         if self.facts is None:
             self.facts, self.train = facts, TrainSpec(**facts["train"])
         now = self.now_s()
-        member = Member(name, connection, last_seen_s=now, progressed_s=now, held_from_s=now)
+        self.roster.charge(now)
+        member = Member(name, connection, last_seen_s=now, progressed_s=now)
         member.speed = first_speed(self.islands[name], self.how, float(hello["tokens_per_s"]))
         self.roster.members[name] = member
         self.roster.account(name).joins += 1
@@ -190,14 +193,9 @@ class Course:
         self.number, self.step, self.tokens = number, 0, 0
         self.table = SampleTable(total_samples(self.train))
         if record is not None:
-            held = {name: (account.joins, account.held_s) for name, account in self.roster.accounts.items()}
             self.step, self.tokens = record["step"], record["tokens"]
             self.table = SampleTable.from_json(record["table"])
-            self.roster.restore(record)
-            for name, (joins, held_s) in held.items():
-                account = self.roster.account(name)
-                account.joins = joins + (0 if self._begun else account.joins)
-                account.held_s = held_s + (0.0 if self._begun else account.held_s)
+            self.roster.restore(record, anew=not self._begun)
         self._begun, self._last = True, record
         if dropped := self.log.cut(number):
             self.listener.event("rewind", round=number, dropped_rounds=dropped)
@@ -328,6 +326,7 @@ class Course:
     def _record(self, plan: Round, merged: Merged, entries: dict[str, Any]) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
+            "time": utc(self.wall_s()),
             "round": self.number,
             "exchange": plan.exchange,
             "planned_steps": plan.steps,
@@ -339,7 +338,6 @@ class Course:
             "step": self.step,
             "tokens": self.tokens,
             "samples": self.table.consumed,
-            "held_s": max((account.held_s for account in self.roster.accounts.values()), default=0.0),
             "table": self.table.to_json(),
             **self.roster.to_json(),
         }

@@ -65,7 +65,6 @@ class Member:
     progress: int = -1
     progressed_s: float = 0.0
     longest_step_s: float = 0.0
-    held_from_s: float = 0.0
     behind: tuple[int, float] = (-1, 0.0)
     """In which round it was first told to fetch the anchor, and when."""
     reply: tuple[int, tuple[dict[str, Any], bytes]] | None = None
@@ -99,6 +98,9 @@ class Roster:
     rates: dict[str, list[float]] = field(default_factory=dict)
     """Size (see commit.py) of each island's accepted updates, newest last; one list for each kind of exchange,
     "gradients/NAME" and "weights/NAME"."""
+    busy_s: float = 0.0
+    """Time in which an island was connected."""
+    charged_s: float = 0.0
 
     def account(self, name: str) -> Account:
         """Return an island's totals."""
@@ -109,19 +111,28 @@ class Roster:
         self.rates[key] = [*self.rates.get(key, []), rate][-REMEMBERED:]
 
     def charge(self, now_s: float) -> None:
-        """Add the time since the last charge to every connected island's account."""
-        for member in self.members.values():
-            self.account(member.name).held_s += now_s - member.held_from_s
-            member.held_from_s = now_s
+        """Add the time since the last charge to every connected island's account. Call it before any comes or goes."""
+        gone_s = now_s - self.charged_s
+        self.charged_s = now_s
+        self.busy_s += gone_s if self.members else 0.0
+        for name in self.members:
+            self.account(name).held_s += gone_s
 
     def to_json(self) -> dict[str, Any]:
-        """Return accounts and rates as plain JSON."""
+        """Return times, accounts and rates as plain JSON."""
         return {
+            "busy_s": self.busy_s,
             "accounts": {name: asdict(one) for name, one in sorted(self.accounts.items())},
             "rates": dict(self.rates),
         }
 
-    def restore(self, facts: dict[str, Any]) -> None:
-        """Take accounts and rates from a commit."""
+    def restore(self, facts: dict[str, Any], *, anew: bool) -> None:
+        """Go back to a commit. What was held and paid for since stays; `anew`, it began only after the commit."""
+        now = self.accounts
         self.accounts = {name: Account(**one) for name, one in facts["accounts"].items()}
         self.rates = {name: list(rates) for name, rates in facts["rates"].items()}
+        self.busy_s += facts["busy_s"] if anew else 0.0
+        for name, one in now.items():
+            account = self.account(name)
+            account.joins = one.joins + (account.joins if anew else 0)
+            account.held_s = one.held_s + (account.held_s if anew else 0.0)

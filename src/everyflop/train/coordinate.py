@@ -30,7 +30,7 @@ class Files:
     def committed(self, record: dict[str, Any], steps: list[dict[str, Any]]) -> None:
         """Append the steps of a round, each with the time and money of its commit."""
         amount = total(bill(record, self.run))
-        common = {"schema": SCHEMA, "seconds": record["held_s"], "cost": amount, "round": record["round"]}
+        common = {"schema": SCHEMA, "seconds": record["busy_s"], "cost": amount, "round": record["round"]}
         for line in sorted(steps, key=lambda line: (line["step"], line["island"])):
             append_line(self.run_dir.metrics, {**line, **common})
 

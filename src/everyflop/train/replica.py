@@ -123,4 +123,4 @@ class Replica:
         if self.record is not None:
             progress = self.session.progress
             progress.step, progress.tokens = self.record["step"], self.record["tokens"]
-            progress.samples, progress.seconds = self.record["samples"], self.record["held_s"]
+            progress.samples, progress.seconds = self.record["samples"], self.record["busy_s"]

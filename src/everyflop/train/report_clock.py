@@ -1,7 +1,6 @@
 """Say when each commit was, and what every island did between them: what the time line of a report shows.
 
-A commit says for how long each island has been held, the events say at what time each joined; together they place the
-commits on a clock. Times are in seconds: `wall` since the run began, `busy` of it with an island connected.
+Times are in seconds: `wall` since the run began, `busy` of it with an island connected.
 """
 
 from collections.abc import Iterable
@@ -49,32 +48,18 @@ class Lane:
 
 
 def commits_of(rounds: list[Line], events: list[Line]) -> list[Commit]:
-    """Return every commit's time.
-
-    Where an island stayed since the commit before, the time it was held tells how long that was. Where none did (the
-    run began, or went on after all had gone), those that joined with this round's anchor tell when that was.
-    """
-    joins = _joins(events)
-    empty_s = [at for event, at in zip(events, wall_times(events), strict=True) if event["event"] == "empty"]
+    """Return every commit's time."""
+    joins, zero = _joins(events), [*events, *rounds][:1]
     commits: list[Commit] = []
-    wall_s = busy_s = 0.0
     before: dict[str, Line] = {}
+    busy_s = 0.0
     for record in rounds:
         accounts = record["accounts"]
-        held_s = {name: _held(name, accounts, before) for name in accounts}
         joined = {name for name in accounts if accounts[name]["joins"] > _joined(name, before)}
         joined_s = {name: joins[key] for name in sorted(joined) if (key := (name, record["round"])) in joins}
-        length_s = max(held_s.values(), default=0.0)
-        stayed = any(held_s[name] > 0 for name in held_s.keys() - joined)
-        if stayed or not joined_s:
-            wall_s += length_s
-        elif any(wall_s <= at <= max(joined_s.values()) for at in empty_s):
-            wall_s = max(joined_s.values()) + record["seconds"]  # what they were held counts the part that was lost too
-        else:
-            wall_s = max(wall_s, min(at + held_s[name] for name, at in joined_s.items()))
-        busy_s += length_s
-        commits.append(Commit(record["round"], wall_s, busy_s, length_s, joined_s))
-        before = accounts
+        wall_s = wall_times([*zero, record])[-1]
+        commits.append(Commit(record["round"], wall_s, record["busy_s"], record["busy_s"] - busy_s, joined_s))
+        before, busy_s = accounts, record["busy_s"]
     return commits
 
 
@@ -94,7 +79,7 @@ def _joins(events: list[Line]) -> dict[tuple[str, int], float]:
 
 
 def wall_times(events: list[Line]) -> list[float]:
-    """Return each event's time in seconds since the first."""
+    """Return each event's (or commit's) time in seconds since the first."""
     times = [datetime.fromisoformat(event["time"]) for event in events]
     return [(time - times[0]).total_seconds() for time in times]
 

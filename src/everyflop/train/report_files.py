@@ -30,7 +30,15 @@ STEP: Kinds = {
 }
 EVENT: Kinds = {"event": TEXT, "time": TEXT}
 ROUND: Kinds = {
-    **{"round": COUNT, "exchange": TEXT, "applied": (bool,), "step": COUNT, "tokens": COUNT},
+    **{
+        "round": COUNT,
+        "time": TEXT,
+        "busy_s": NUMBER,
+        "exchange": TEXT,
+        "applied": (bool,),
+        "step": COUNT,
+        "tokens": COUNT,
+    },
     **{"seconds": NUMBER, "members": (dict,), "accounts": (dict,)},
 }
 MEMBER: Kinds = {"train_s": NUMBER, "steps": COUNT, "tokens": COUNT, "accepted": (bool,), "why": TEXT}
@@ -95,7 +103,7 @@ def read_files(run_dir: RunDir, *, summary: Line | None = None) -> RunFiles:
     files = RunFiles(
         run=run_dir.read_run(),
         metrics=metrics,
-        events=_events(run_dir.events),
+        events=_lines(run_dir.events, EVENT),
         rounds=rounds,
         summary=summary or _summary(run_dir.summary),
         plan=read_plan(run_dir.plan) if run_dir.plan.exists() else None,
@@ -114,17 +122,11 @@ def _lines(path: Path, kinds: Kinds) -> list[Line]:
     lines = read_lines(path)
     for number, line in enumerate(lines, 1):
         _check(line, kinds, f"{path}, line {number}")
-    return lines
-
-
-def _events(path: Path) -> list[Line]:
-    events = _lines(path, EVENT)
-    for number, event in enumerate(events, 1):
         try:
-            datetime.fromisoformat(event["time"])
+            datetime.fromisoformat(line.get("time", "2000-01-01"))
         except ValueError:
-            raise UsageError(f"{path}, line {number}: '{event['time']}' is no time. {_RESTORE}") from None
-    return events
+            raise UsageError(f"{path}, line {number}: '{line['time']}' is no time. {_RESTORE}") from None
+    return lines
 
 
 def _summary(path: Path) -> Line | None:

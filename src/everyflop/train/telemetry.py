@@ -3,12 +3,12 @@
 The JSON lines are the truth. A tracker that fails is reported once as an event and then left alone.
 """
 
-import datetime
 import math
 import time
 from contextlib import suppress
 from typing import Any
 
+from everyflop.base.clock import utc
 from everyflop.base.errors import UsageError
 from everyflop.base.files import append_line, keep_lines, read_lines, sync_file
 from everyflop.train.run_dir import RunDir
@@ -61,9 +61,8 @@ class Telemetry:
 
     def event(self, kind: str, **facts: Any) -> None:
         """Append an event with its time."""
-        at = datetime.datetime.fromtimestamp(self._now_s(), datetime.UTC).isoformat(timespec="milliseconds")
         facts = {key: _finite(value) for key, value in facts.items()}
-        append_line(self.run_dir.events, {"schema": SCHEMA, "time": at, "event": kind, **facts})
+        append_line(self.run_dir.events, {"schema": SCHEMA, "time": utc(self._now_s()), "event": kind, **facts})
 
     def close(self) -> None:
         """Flush the tracker."""
