@@ -38,6 +38,7 @@ class Run:
         self.log, self.names, self.now_s = log, islands, 1000.0
         self.how = IslandsSpec(**(BY[by] | how))
         self.facts = {"train": {"tokens": 40 * batches, "seq_len": 10, "batch_tokens": 40}, "seed": 1}
+        self.facts["islands"] = self.how.model_dump(mode="json")
         self.stands: dict[str, dict[str, Any]] = {}
         self.past: dict[str, list[int]] = {"h0": []}
         """Hash of an anchor -> the samples that it has seen, in any order."""

@@ -35,6 +35,14 @@ def test_what_only_one_side_has_is_a_difference():
     assert differences(RUN, {**RUN, "digest": "ab"}) == ["digest: None there, ab in the run"]
 
 
+def test_islands_agree_on_how_they_merge_and_not_on_how_long_they_wait():
+    run = {**RUN, "islands": {"outer_lr": 1.0, "heartbeat_s": 5.0}}
+
+    assert differences({**run, "islands": {"outer_lr": 0.5, "heartbeat_s": 9.0}}, run) == [
+        "islands.outer_lr: 0.5 there, 1.0 in the run"
+    ]
+
+
 @pytest.mark.parametrize(
     ("key", "value"), [("precision", "bf16"), ("micro_batch", 1), ("compile", "on"), ("recompute", "layer")]
 )

@@ -89,6 +89,12 @@ def test_the_batch_is_that_of_the_warm_up():
     assert planned(tokens_done=800, train=train).sequences == 6  # halfway from 2 to 10
 
 
+def test_a_round_by_steps_has_no_length_whatever_the_clock_would_have():
+    plan = planned(steps=8, rounds="steps", round_s=1.0)
+
+    assert (plan.steps, plan.seconds) == (8, None)
+
+
 def test_a_round_by_steps_takes_exactly_its_samples():
     assert planned(steps=8, rounds="steps").holdings(500)["a"] == 48
 

@@ -77,9 +77,3 @@ def test_an_island_refuses_what_no_machine_has(facts: dict[str, Any]):
 def test_islands_refuse_what_makes_no_sense(facts: dict[str, Any]):
     with pytest.raises(ValidationError):
         IslandsSpec(**facts)
-
-
-def test_a_length_in_seconds_goes_with_the_clock_alone():
-    assert IslandsSpec(round_s=30.0).round_s == 30.0
-    with pytest.raises(ValidationError, match='round_s is for rounds = "clock"'):
-        IslandsSpec(rounds="steps", round_s=30.0)

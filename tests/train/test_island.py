@@ -71,7 +71,7 @@ def train_islands(settled: Settled, prepared: Prepared, device, folder, *, dtype
 
         def island(spec: IslandSpec) -> None:
             replica = Replica(sessions[spec.name], run.islands)
-            facts = {"train": run.train.model_dump(mode="json")}
+            facts = {"train": run.train.model_dump(mode="json"), "islands": run.islands.model_dump(mode="json")}
             member = Member(
                 spec.name,
                 address,

@@ -166,3 +166,12 @@ def test_a_resume_never_decides_again_whether_to_compile(make_run, make_settled,
     earlier = make_settled(train=LONG_RUN).run
 
     assert keep_settled(make_run(train=LONG_RUN), earlier).train.compile == "on"
+
+
+def test_who_takes_part_may_change_and_how_islands_merge_may_not(make_settled):
+    before = make_settled(island=[{"name": "a"}, {"name": "b"}], islands={"heartbeat_s": 5.0}).run
+    others = make_settled(island=[{"name": "a"}, {"name": "c", "slowdown": 2.0}], islands={"heartbeat_s": 9.0}).run
+    merged = make_settled(island=[{"name": "a"}, {"name": "b"}], islands={"steps": 3, "outer_lr": 0.5}).run
+
+    assert changed_numerics(others, before) == {}
+    assert list(changed_numerics(merged, before)) == ["islands.outer_lr", "islands.steps"]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from everyflop.spec.dotted import dotted
-from everyflop.spec.islands import IslandSpec, IslandsSpec
+from everyflop.spec.islands import NOT_AGREED, IslandSpec, IslandsSpec
 
 NOT_SHARED = ("train.precision", "train.micro_batch", "train.compile", "train.recompute")
 """Settings in which islands may differ: how a device computes, not what. Numerics are proven before, see parity."""
@@ -32,6 +32,5 @@ def differences(joiner: dict[str, Any], run: dict[str, Any]) -> list[str]:
     """Return a line for each fact in which an island differs from the run."""
     here, there = dotted(joiner), dotted(run)
     keys = sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
-    return [
-        f"{key}: {here.get(key)} there, {there.get(key)} in the run" for key in keys if not key.startswith(NOT_SHARED)
-    ]
+    ignored = (*NOT_SHARED, *(f"islands.{key}" for key in NOT_AGREED))
+    return [f"{key}: {here.get(key)} there, {there.get(key)} in the run" for key in keys if not key.startswith(ignored)]

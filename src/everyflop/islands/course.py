@@ -82,7 +82,8 @@ class Course:
     def admit(self, name: str, hello: Header, connection: Any) -> Member | str:
         """Take an island in, or return why not."""
         facts = hello["facts"]
-        if why := refusal(name, facts, known=[*self.islands], present=[*self.roster.members], run=self.facts or facts):
+        run = {**(self.facts or facts), "islands": self.how.model_dump(mode="json")}
+        if why := refusal(name, facts, known=[*self.islands], present=[*self.roster.members], run=run):
             self.listener.event("refused", island=name, cause=why)
             return why
         if self.facts is None:

@@ -74,14 +74,12 @@ def plan_round(
     sequences = min(batch_tokens_at(tokens_done, train) // train.seq_len, samples_left)
     exchange: Exchange = "gradients" if is_synchronous(tokens_done, train, islands) else "weights"
     step_s = sequences * train.seq_len / sum(speeds.values())
-    steps = 1
-    if exchange == "weights":
-        steps = islands.steps if islands.round_s is None else max(1, round(islands.round_s / step_s))
-        steps = min(steps, max(1, round(samples_left / sequences)))
     by_clock = exchange == "weights" and islands.rounds == "clock"
-    seconds = None
-    if by_clock:
-        seconds = steps * step_s if islands.round_s is None else min(islands.round_s, steps * step_s)
+    steps = islands.steps if exchange == "weights" else 1
+    if by_clock and islands.round_s is not None:
+        steps = max(1, round(islands.round_s / step_s))
+    steps = min(steps, max(1, round(samples_left / sequences)))
+    seconds = min(islands.round_s or math.inf, steps * step_s) if by_clock else None
     in_round = steps * sequences
     may_go_ahead = islands.overlap and exchange == "weights" and samples_left >= 3 * in_round
     ahead = max(1, steps // 2) if may_go_ahead else 0  # none at the end, where all samples must be used

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from everyflop.spec.base import Count, Misfit, Spec
+from everyflop.spec.base import Count, Spec
 
 
 class IslandSpec(Spec):
@@ -45,7 +45,8 @@ class IslandsSpec(Spec):
     rounds: Literal["clock", "steps"] = "clock"
     """"clock" ends a round when its time is up; "steps" after exactly `steps` steps of every island, reproducibly."""
     round_s: float | None = Field(default=None, gt=0)
-    """Length of a round by the clock; by default the time that `steps` steps take at the measured speeds."""
+    """Length of a round by the clock; by default the time that `steps` steps take at the measured speeds. Rounds by
+    steps have no length."""
     outer_lr: float = Field(default=1.0, gt=0, le=2)
     """Learning rate of the outer step; 1 without momentum is plain averaging."""
     outer_momentum: float = Field(default=0.0, ge=0, lt=1)
@@ -67,8 +68,6 @@ class IslandsSpec(Spec):
     restarts: int = Field(default=100, ge=0)
     """How often a local island that died is started again."""
 
-    def misfits(self) -> list[Misfit]:
-        """Return a clock's key without the clock."""
-        if self.round_s is not None and self.rounds == "steps":
-            return [("round_s", 'is for rounds = "clock": leave it out, or leave rounds = "steps" out')]
-        return []
+
+NOT_AGREED = ("heartbeat_s", "hang_s", "join_s", "restarts")
+"""Keys of [islands] that no weight depends on: islands need not agree on them, and a resumed run may change them."""

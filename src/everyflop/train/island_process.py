@@ -161,6 +161,7 @@ class _Process:
             "train": run.train.model_dump(mode="json"),
             "optim": run.optim.model_dump(mode="json"),
             "router": run.router.model_dump(mode="json"),
+            "islands": run.islands.model_dump(mode="json"),
             "seed": run.run.seed,
             "data": self.prepared.fingerprint,
         }

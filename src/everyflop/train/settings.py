@@ -13,6 +13,7 @@ from everyflop.backend.device import Device, Precision
 from everyflop.base.errors import UsageError
 from everyflop.spec.data import DataSpec
 from everyflop.spec.dotted import dotted
+from everyflop.spec.islands import NOT_AGREED
 from everyflop.spec.model import ModelSpec
 from everyflop.spec.run import RunSpec
 from everyflop.spec.train import TrainSpec
@@ -114,7 +115,7 @@ def _fill(section, earlier, *names: str):
     return section.model_copy(update={name: getattr(earlier, name) for name in open_names})
 
 
-NOT_NUMERIC = ("run.name", "run.out_dir", "data.prepared_dir", "train.validate_", "checkpoint.", "money.", "island")
+NOT_NUMERIC = ("run.name", "run.out_dir", "data.prepared_dir", "train.validate_", "checkpoint.", "money.")
 """Keys that may change on resume: they do not touch the weights."""
 
 
@@ -122,4 +123,12 @@ def changed_numerics(run: RunSpec, earlier: RunSpec) -> dict[str, Any]:
     """Return the settings that affect weights and differ: key -> [earlier, now]."""
     before, now = dotted(earlier.to_tables()), dotted(run.to_tables())
     keys = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    return {key: [before.get(key), now.get(key)] for key in keys if not key.startswith(NOT_NUMERIC)}
+    may_change = {
+        "island",
+        *(f"islands.{key}" for key in NOT_AGREED),
+    }  # who takes part, and for how long they are awaited
+    return {
+        key: [before.get(key), now.get(key)]
+        for key in keys
+        if key not in may_change and not key.startswith(NOT_NUMERIC)
+    }
