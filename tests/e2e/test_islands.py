@@ -3,7 +3,10 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -108,6 +111,55 @@ def test_a_replay_from_another_start_stops_at_the_first_round(finished, everyflo
 
     assert ended.code == 3
     assert "another anchor" in ended.err
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl here")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=coordinator"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
+
+
+def test_islands_started_by_hand_meet_over_tls_and_a_stranger_is_refused(
+    certificate, start_everyflop, everyflop, write_run_file, tmp_path
+):
+    (tmp_path / "secret").write_text("0123456789abcdef\n")
+    (tmp_path / "other").write_text("f" * 16)
+    run_file = write_run_file(tmp_path, **SHORT)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    tls = ["--tls-cert", certificate[0], "--tls-key", certificate[1]]
+    coordinator = start_everyflop(
+        "coordinator",
+        run_file,
+        f"run.out_dir={tmp_path / 'hub'}",
+        "--port",
+        port,
+        "--secret",
+        tmp_path / "secret",
+        *tls,
+    )
+    there = ["--coordinator", f"127.0.0.1:{port}", "--tls-ca", certificate[0], "--secret"]
+    islands = [
+        start_everyflop(
+            "train", run_file, f"run.out_dir={tmp_path / name}", "--island", name, *there, tmp_path / "secret"
+        )
+        for name in ("fast", "slow")
+    ]
+    stranger = everyflop(
+        "train", run_file, f"run.out_dir={tmp_path / 'stranger'}", "--island", "fast", *there, tmp_path / "other"
+    )
+    ends = [(*process.communicate(timeout=100), process.returncode) for process in (coordinator, *islands)]
+
+    assert [code for _, _, code in ends] == [0, 0, 0], ends
+    assert sorted(used_samples(tmp_path / "hub" / "tiny")) == list(range(8 * 24))
+    assert json.loads((tmp_path / "fast" / "tiny" / "summary.json").read_text())["tokens"] == 256 * 24
+    assert stranger.code == 2
+    assert "secret" in stranger.err
 
 
 @pytest.mark.full

@@ -16,6 +16,8 @@ def coordinator(
     secret: Annotated[
         Path | None, typer.Option("--secret", help="File with the secret that islands must know.")
     ] = None,
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", help="Certificate for TLS, with --tls-key.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="Its private key.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that has begun.")] = False,
     replay: Annotated[Path | None, typer.Option("--replay", help="Do what this round log says, bit for bit.")] = None,
     claimed: Annotated[bool, typer.Option("--claimed", hidden=True)] = False,
@@ -31,6 +33,7 @@ def coordinator(
     from everyflop.base.orphans import end_with_parent
     from everyflop.islands.endings import refuse_failure
     from everyflop.islands.secret import read_secret
+    from everyflop.islands.tls import server_context
     from everyflop.spec.read import read_run
     from everyflop.train.coordinate import coordinate
     from everyflop.train.run_dir import claim
@@ -39,8 +42,9 @@ def coordinator(
     run = read_run(run_file, overrides or (), files=False)
     if not run.island:
         raise UsageError(f"{run_file} has no [[island]] tables, so there is nothing to coordinate.")
+    tls = server_context(tls_cert, tls_key)
     known = read_secret(secret, needed=host not in ("127.0.0.1", "localhost", "::1"))
     with contextlib.nullcontext() if claimed else claim(run, resume=resume):
-        how = coordinate(run, host, port, known, replay=replay)
+        how = coordinate(run, host, port, known, tls=tls, replay=replay)
     refuse_failure(how)
     print(f"The run {run.run.name} is over: {how}.")

@@ -40,6 +40,7 @@ def train(
         str | None, typer.Option("--coordinator", metavar="HOST:PORT", help="Where `everyflop coordinator` runs.")
     ] = None,
     secret: Annotated[Path | None, typer.Option("--secret", help="File with the coordinator's secret.")] = None,
+    tls_ca: Annotated[Path | None, typer.Option("--tls-ca", help="Certificate to trust the coordinator by.")] = None,
 ) -> None:
     """Train a model: prepare the data, train, validate, write a summary.
 
@@ -56,7 +57,7 @@ def train(
         raise UsageError("--new starts another run and --resume continues one: choose one of them.")
     run = read_run(run_file, overrides or ())
     if island or coordinator:
-        return _train_island(run, island, coordinator, secret)
+        return _train_island(run, island, coordinator, secret, tls_ca)
 
     from everyflop.train.plan import refuse_overrides
     from everyflop.train.run import train as train_run
@@ -76,16 +77,20 @@ def train(
     _print(run, summary)
 
 
-def _train_island(run: "RunSpec", island: str | None, coordinator: str | None, secret: Path | None) -> None:
+def _train_island(
+    run: "RunSpec", island: str | None, coordinator: str | None, secret: Path | None, tls_ca: Path | None
+) -> None:
     from everyflop.base.errors import UsageError
     from everyflop.base.orphans import end_with_parent
     from everyflop.islands.secret import read_secret
+    from everyflop.islands.tls import client_context
     from everyflop.train.island_process import train_island
 
     if not island or not coordinator:
         raise UsageError("--island NAME and --coordinator HOST:PORT go together: give both, or neither.")
     end_with_parent()
-    summary = train_island(run, island, coordinator, read_secret(secret, needed=False))
+    known, tls = read_secret(secret, needed=False), client_context(tls_ca)
+    summary = train_island(run, island, coordinator, known, tls=tls)
     if summary is not None:
         _print(run, summary)
 

@@ -2,9 +2,9 @@
 
 import json
 import os
-import sys
+import ssl
 from dataclasses import asdict
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
@@ -35,21 +35,20 @@ from everyflop.train.validate import validate
 
 
 def train_island(
-    run: RunSpec, name: str, coordinator: str, secret: bytes, *, stream: TextIO | None = None
+    run: RunSpec, name: str, coordinator: str, secret: bytes, *, tls: ssl.SSLContext | None = None
 ) -> dict[str, Any] | None:
     """Train as one island of a run until it ends; return the summary on the island that wrote it, None elsewhere.
 
     Raises UsageError when the coordinator refuses the island or cannot be reached, Interrupted after a signal.
     """
-    out: TextIO = stream or sys.stderr
     spec = island_of(run, name)
     device = detect(processor=spec.device == "cpu")
     if spec.device not in ("", device.type):
         raise UsageError(f"the island '{name}' is of device '{spec.device}', and here is '{device.type}'.")
     own = RunDir(run.dir / "islands" / name)
     with locked(own.path / LOCK_NAME, busy=f"the island '{name}' of this run is in use by another process."):
-        process = _Process(run, spec, device, own, out)
-        return process.train(coordinator, secret)
+        process = _Process(run, spec, device, own)
+        return process.train(coordinator, secret, tls)
 
 
 def island_of(run: RunSpec, name: str) -> IslandSpec:
@@ -69,18 +68,18 @@ def threads_of(run: RunSpec, spec: IslandSpec) -> int:
 class _Process:
     """What train_island holds together."""
 
-    def __init__(self, run: RunSpec, spec: IslandSpec, device: Device, own: RunDir, out: TextIO):
+    def __init__(self, run: RunSpec, spec: IslandSpec, device: Device, own: RunDir):
         threads = threads_of(run, spec)
         self.run = run.model_copy(update={"run": run.run.model_copy(update={"threads": threads})})
-        self.spec, self.device, self.own, self.out = spec, device, own, out
+        self.spec, self.device, self.own = spec, device, own
         self.shared = RunDir(run.dir)
         self.telemetry = Telemetry(self.shared)
         self.leads = False
         """Whether this island saves, validates and finishes for all."""
         self.saved_step = self.last_step = 0
 
-    def train(self, coordinator: str, secret: bytes) -> dict[str, Any] | None:
-        under_way = is_under_way(coordinator, secret)
+    def train(self, coordinator: str, secret: bytes, tls: ssl.SSLContext | None) -> dict[str, Any] | None:
+        under_way = is_under_way(coordinator, secret, tls=tls)
         start = self._find_start(under_way=under_way)
         settled = self.settled = start.settled
         torch.set_num_threads(settled.threads)
@@ -92,7 +91,7 @@ class _Process:
         if start.checkpoint is not None:
             self._restore(start.checkpoint)
         self._open_dirs()
-        member = self._member(coordinator, secret, self.measured)
+        member = self._member(coordinator, secret, tls)
         stream, meter = self.prepared.train(settled.run.run.seed), meter_of(settled, self.measured)
         steps = LocalSteps(self.spec, self.replica, stream, mfu=meter.mfu)
         island = Island(self.run.islands, steps, member, after_commit=self._after_commit)
@@ -154,7 +153,7 @@ class _Process:
         self.shared.write_run(self.settled.run)
         write_json(self.shared.data_manifest, self.prepared.manifest)
 
-    def _member(self, coordinator: str, secret: bytes, measured: Forecast) -> Member:
+    def _member(self, coordinator: str, secret: bytes, tls: ssl.SSLContext | None) -> Member:
         run, spec = self.settled.run, self.spec
         facts = {
             "model": self.settled.model.model_dump(mode="json"),
@@ -170,10 +169,11 @@ class _Process:
             coordinator,
             secret,
             facts=facts,
-            tokens_per_s=measured.tokens_per_s / spec.slowdown,
+            tokens_per_s=self.measured.tokens_per_s / spec.slowdown,
             heartbeat_s=run.islands.heartbeat_s,
             give_state=self.replica.give,
             link=Link(spec.link_gbit_per_s, spec.link_latency_ms) if spec.simulated else None,
+            tls=tls,
         )
 
     def _after_commit(self, record: dict[str, Any], leads: bool) -> None:
