@@ -57,7 +57,9 @@ def process_of(run_dir: Path, name: str) -> int | None:
     return None
 
 
-def kill_at_random(process: subprocess.Popen[bytes], run_dir: Path, kills: int, round_s: float) -> list[str]:
+def kill_at_random(
+    process: subprocess.Popen[bytes], run_dir: Path, kills: int, round_s: float, *, with_coordinator: bool
+) -> list[str]:
     """Kill an island every few rounds, at a random moment, and the coordinator once; return the victims."""
     rng, victims = random.Random(0), []
     plan = [rng.randrange(ISLANDS) for _ in range(kills)]
@@ -67,7 +69,7 @@ def kill_at_random(process: subprocess.Popen[bytes], run_dir: Path, kills: int, 
                 return victims
             time.sleep(0.1)
         time.sleep(rng.random() * round_s)
-        for name in [f"island-{victim}", *(["coordinator"] if number == (kills + 1) // 2 else [])]:
+        for name in [f"island-{victim}", *(["coordinator"] if with_coordinator and number == (kills + 1) // 2 else [])]:
             if (pid := process_of(run_dir, name)) is not None:
                 os.kill(pid, signal.SIGKILL)
                 victims.append(name)
@@ -116,7 +118,7 @@ def main() -> int:
             n = tokens if name != "control" else min(tokens, int(tokens / asked.kills * 3))
             process, run_dir = start(folder, name, n, asked.round_s, **how)
             if kills:
-                victims += kill_at_random(process, run_dir, kills, asked.round_s)
+                victims += kill_at_random(process, run_dir, kills, asked.round_s, with_coordinator=name == "killed")
             process.wait()
             found[name] = outcome(run_dir) if (run_dir / "summary.json").exists() else {"goodput": 0.0}
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)

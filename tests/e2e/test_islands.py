@@ -179,6 +179,19 @@ def test_killed_islands_and_a_killed_coordinator_cost_nothing_that_was_committed
 
 
 @pytest.mark.full
+def test_an_island_that_is_not_started_again_leaves_the_run_to_the_others(start_everyflop, write_run_file, tmp_path):
+    process = start_everyflop("train", write_run_file(tmp_path, **LONG), "islands.restarts=0")
+    run_dir = tmp_path / "runs" / "tiny"
+    wait_for_round(run_dir, 10, process)
+    os.kill(process_of(run_dir, "fast"), signal.SIGKILL)
+    _, err = process.communicate(timeout=200)
+
+    assert process.returncode == 0, err
+    assert sorted(used_samples(run_dir)) == list(range(8 * 400))
+    assert [event["process"] for event in events(run_dir, "given_up")] == ["fast"]
+
+
+@pytest.mark.full
 def test_a_run_with_islands_that_is_stopped_goes_on_where_it_was(start_everyflop, write_run_file, tmp_path):
     run_file, run_dir = write_run_file(tmp_path, **LONG), tmp_path / "runs" / "tiny"
     process = start_everyflop("train", run_file)

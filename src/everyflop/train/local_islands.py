@@ -36,6 +36,8 @@ COORDINATOR = "coordinator"
 QUIET_EXITS = {0, 128 + signal.SIGINT, 128 + signal.SIGTERM}
 """Exit codes of a process that ended as it should: the run is over, or somebody asked it to leave."""
 
+MOST_COORDINATOR_RESTARTS = 100
+
 MOST_ATTEMPTS = 5
 """How often a run is taken up again whose processes all ended without a summary."""
 
@@ -150,15 +152,24 @@ class _Launch:
         elif code in (UsageError.exit_code, ExpectedNo.exit_code):
             kind = UsageError if code == UsageError.exit_code else ExpectedNo
             raise kind(f"{child.name} ended with exit code {code}:\n{child.last_words()}")
-        elif stopping or child.starts > self.run_spec.islands.restarts:
+        elif stopping or child.starts > self._most_restarts(child):
             child.done = True
             self.telemetry.event("given_up", process=child.name, code=code)
             if not stopping:
-                raise EveryflopError(f"{child.name} died {child.starts} times, last:\n{child.last_words()}")
+                self._go_on_without(child, code)
         else:
             self.telemetry.event("restart", process=child.name, code=code)
             self.display.note(f"{child.name} died ({_how(code)}); it starts again")
             child.start(self.secret)
+
+    def _most_restarts(self, child: Child) -> int:
+        return MOST_COORDINATOR_RESTARTS if child.name == COORDINATOR else self.run_spec.islands.restarts
+
+    def _go_on_without(self, child: Child, code: int) -> None:
+        """Let the others go on; raise EveryflopError where there are none, or nobody to meet at."""
+        if child.name == COORDINATOR or all(island.done for island in self.children[1:]):
+            raise EveryflopError(f"{child.name} died {child.starts} times, last:\n{child.last_words()}")
+        self.display.note(f"{child.name} died ({_how(code)}) and is not started again; the others go on")
 
     def _signal_coordinator(self) -> None:
         process = self.children[0].process
