@@ -1,6 +1,7 @@
 """A run's course without sockets, processes or real time."""
 
 import json
+import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +17,9 @@ from everyflop.islands.roster import Member
 from everyflop.islands.round_log import RoundLog
 from everyflop.islands.samples import count, numbers
 from everyflop.spec.islands import IslandSpec, IslandsSpec
+
+LONGEST_S = 5.0
+"""No test waits that long unless something is wrong."""
 
 BY: dict[str, dict[str, Any]] = {
     "steps": {"rounds": "steps", "steps": 2, "sync_share": 0.0},
@@ -189,6 +193,29 @@ class Run:
         """Return the samples that the log says were used, in its order."""
         lines = read_lines(self.log)
         return [number for line in lines for entry in line["members"].values() for number in numbers(entry["ranges"])]
+
+
+@pytest.fixture(scope="session")
+def at_once() -> Callable[..., list[object]]:
+    """Return what calls return, or the exceptions that they raise, each in a thread of its own."""
+
+    def all_at_once(*calls: Callable[[], object]) -> list[object]:
+        results: dict[int, object] = {}
+
+        def run(place: int) -> None:
+            try:
+                results[place] = calls[place]()
+            except Exception as error:
+                results[place] = error
+
+        threads = [threading.Thread(target=run, args=(place,), daemon=True) for place in range(len(calls))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LONGEST_S)
+        return [results.get(place, "still at it") for place in range(len(calls))]
+
+    return all_at_once
 
 
 @pytest.fixture

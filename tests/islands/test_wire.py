@@ -3,7 +3,7 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -43,24 +43,6 @@ def message(text: bytes, n_payload: int = 0) -> bytes:
     return struct.pack("!IQ", len(text), n_payload) + text
 
 
-def at_once(*calls: Callable[[], object]) -> list[object]:
-    """Return what calls return, or the exceptions that they raise, each in a thread of its own."""
-    results: dict[int, object] = {}
-
-    def run(place: int) -> None:
-        try:
-            results[place] = calls[place]()
-        except Exception as error:
-            results[place] = error
-
-    threads = [threading.Thread(target=run, args=(place,), daemon=True) for place in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LONGEST_S)
-    return [results.get(place, "still at it") for place in range(len(calls))]
-
-
 def test_header_and_payload_arrive_as_they_were_sent(ends):
     here, there = ends
     here.send({"kind": "hand_in", "steps": 3, "why": "ünïcode"}, b"\0\1\2")
@@ -81,7 +63,7 @@ def test_messages_arrive_one_by_one_in_their_order_both_ways(ends):
     assert here.receive(LONGEST_S)[0] == {"number": 9}
 
 
-def test_a_payload_larger_than_any_buffer_arrives_whole(ends):
+def test_a_payload_larger_than_any_buffer_arrives_whole(at_once, ends):
     here, there = ends
     large = bytes(range(256)) * 40_000
     _, received = at_once(lambda: here.send({}, large), lambda: there.receive(LONGEST_S))
@@ -91,7 +73,7 @@ def test_a_payload_larger_than_any_buffer_arrives_whole(ends):
     assert here.sent_bytes == there.received_bytes > len(large)
 
 
-def test_messages_of_several_threads_do_not_mix(ends):
+def test_messages_of_several_threads_do_not_mix(at_once, ends):
     here, there = ends
     received = []
 
@@ -162,7 +144,7 @@ def test_sending_to_a_peer_that_is_gone_is_broken(ends):
         here.send({}, bytes(100_000_000))
 
 
-def test_closing_wakes_whoever_waits_for_a_message(ends):
+def test_closing_wakes_whoever_waits_for_a_message(at_once, ends):
     here, _ = ends
     waiting = threading.Event()
 

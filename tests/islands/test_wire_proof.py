@@ -6,7 +6,7 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,32 +29,14 @@ def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield one, other
 
 
-def at_once(*calls: Callable[[], object]) -> list[object]:
-    """Return what calls return, or the exceptions that they raise, each in a thread of its own."""
-    results: dict[int, object] = {}
-
-    def run(place: int) -> None:
-        try:
-            results[place] = calls[place]()
-        except Exception as error:
-            results[place] = error
-
-    threads = [threading.Thread(target=run, args=(place,), daemon=True) for place in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(LONGEST_S)
-    return [results.get(place, "still at it") for place in range(len(calls))]
-
-
-def test_both_sides_of_a_shared_secret_talk():
+def test_both_sides_of_a_shared_secret_talk(at_once):
     with sockets() as (one, other):
         results = at_once(lambda: prove(one, SECRET, server=True), lambda: prove(other, SECRET, server=False))
 
     assert results == [None, None]
 
 
-def test_another_secret_is_refused_on_both_sides():
+def test_another_secret_is_refused_on_both_sides(at_once):
     with sockets() as (one, other):
         results = at_once(lambda: prove(one, SECRET, server=True), lambda: prove(other, b"guess", server=False))
 
@@ -106,7 +88,7 @@ def first_message(listening: socket.socket, tls: ssl.SSLContext) -> tuple[str, b
         return header["kind"], is_whole(header, payload)
 
 
-def test_an_encrypted_connection_works_as_an_open_one(certificate: tuple[Path, Path]):
+def test_an_encrypted_connection_works_as_an_open_one(at_once, certificate: tuple[Path, Path]):
     cert, key = certificate
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cafile=str(cert))
     server.load_cert_chain(cert, key)
@@ -120,7 +102,7 @@ def test_an_encrypted_connection_works_as_an_open_one(certificate: tuple[Path, P
         assert at_once(lambda: first_message(listening, server), say) == [("join", True), None]
 
 
-def test_one_thread_may_read_an_encrypted_connection_while_another_writes_it(certificate: tuple[Path, Path]):
+def test_one_thread_may_read_an_encrypted_connection_while_another_writes_it(at_once, certificate: tuple[Path, Path]):
     cert, key = certificate
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cafile=str(cert))
     server.load_cert_chain(cert, key)
@@ -145,7 +127,7 @@ def test_one_thread_may_read_an_encrypted_connection_while_another_writes_it(cer
     assert results == [None, list(range(3000))] * 2
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: tuple[Path, Path]):
+def test_a_certificate_that_nobody_vouches_for_is_refused(at_once, certificate: tuple[Path, Path]):
     cert, key = certificate
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(cert, key)

@@ -15,8 +15,9 @@ def report(two_islands):
 def test_each_island_has_what_the_newest_commit_says_of_it(report):
     a, b = report.islands
 
-    assert (a.name, a.held_s, a.train_s, a.tokens, a.joins, a.sent_bytes) == ("a", 9.0, 5.5, 960, 2, 3000)
-    assert (b.name, b.simulated, b.received_bytes) == ("b", True, 6000)
+    assert (a.name, a.account.held_s, a.account.train_s, a.account.tokens) == ("a", 9.0, 5.5, 960)
+    assert (a.account.joins, a.account.sent_bytes) == (2, 3000)
+    assert (b.name, b.simulated, b.account.received_bytes) == ("b", True, 6000)
 
 
 def test_the_bill_is_time_held_times_price(report):
@@ -47,7 +48,7 @@ def test_an_exchange_with_an_island_alone_in_its_run_and_no_commit_is_nothing(tw
     report = build_report(read_files(two_islands(rounds=[], metrics=[], events=[])))
 
     assert (report.seconds, report.cost, report.waiting_share) == (0.0, 0.0, None)
-    assert [island.tokens for island in report.islands] == [0, 0]
+    assert [island.account.tokens for island in report.islands] == [0, 0]
 
 
 def test_guards_are_those_of_the_commits_and_of_single_steps(two_islands):
@@ -75,7 +76,7 @@ def test_a_run_without_islands_is_one_that_is_called_main(make_run, run_dir):
     report = build_report(files)
     (main,) = report.islands
 
-    assert (main.name, main.held_s, main.train_s, main.tokens) == ("main", 6.0, 4.0, 512)
+    assert (main.name, main.account.held_s, main.account.train_s, main.account.tokens) == ("main", 6.0, 4.0, 512)
     assert report.cost == pytest.approx(0.06)  # 6 s at 36 an hour
     assert [(one.where, one.why) for one in report.decisions] == [("step 2", "loss nan")]
 

@@ -4,11 +4,12 @@ report_files.py reads, report_clock.py says when, report_curves.py has the lines
 on an island that stands in for another device is simulated, and marked so.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from everyflop.accounting.money import cost
 from everyflop.accounting.parameters import count_parameters
+from everyflop.islands.roster import Account
 from everyflop.spec.islands import IslandSpec
 from everyflop.spec.run import RunSpec
 from everyflop.train.bill import bill, total
@@ -28,21 +29,13 @@ class IslandSums:
     simulated: bool
     devices: int
     price_per_device_hour: float | None
-    held_s: float = 0.0
-    train_s: float = 0.0
-    tokens: int = 0
-    steps: int = 0
-    rounds: int = 0
-    joins: int = 0
-    rejected: int = 0
-    sent_bytes: int = 0
-    received_bytes: int = 0
+    account: Account = field(default_factory=Account)
     cost: float | None = None
 
     @property
     def waiting_share(self) -> float | None:
         """Share of the time held in which it did not train."""
-        return max(0.0, 1 - self.train_s / self.held_s) if self.held_s else None
+        return max(0.0, 1 - self.account.train_s / self.account.held_s) if self.account.held_s else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +75,7 @@ class Report:
     @property
     def seconds(self) -> float:
         """Time in which the run had a device: with islands, at least one of them."""
-        return self.commits[-1].busy_s if self.commits else max((i.held_s for i in self.islands), default=0.0)
+        return self.commits[-1].busy_s if self.commits else max((i.account.held_s for i in self.islands), default=0.0)
 
     @property
     def simulated(self) -> list[str]:
@@ -92,8 +85,8 @@ class Report:
     @property
     def waiting_share(self) -> float | None:
         """Share of all devices' time in which they did not train."""
-        held_s = sum(island.devices * island.held_s for island in self.islands)
-        train_s = sum(island.devices * island.train_s for island in self.islands)
+        held_s = sum(island.devices * island.account.held_s for island in self.islands)
+        train_s = sum(island.devices * island.account.train_s for island in self.islands)
         return max(0.0, 1 - train_s / held_s) if held_s else None
 
     @property
@@ -141,23 +134,15 @@ def _sums(island: IslandSpec, run: RunSpec, account: Line, amount: float | None)
     price = island.price_per_device_hour
     price = run.money.price_per_device_hour if price is None else price
     facts = {key: account[key] for key in ACCOUNT if key in account}
-    return IslandSums(island.name, island.simulated, island.devices, price, cost=amount, **facts)
+    return IslandSums(island.name, island.simulated, island.devices, price, Account(**facts), amount)
 
 
 def _alone(files: RunFiles) -> IslandSums:
     price, lines = files.run.money.price_per_device_hour, files.metrics
     seconds = files.summary["seconds"] if files.summary else lines[-1]["seconds"] if lines else 0.0
-    return IslandSums(
-        name=ALONE,
-        simulated=False,
-        devices=1,
-        price_per_device_hour=price,
-        held_s=seconds,
-        train_s=sum(line["step_s"] for line in lines),
-        tokens=files.tokens,
-        steps=files.steps,
-        cost=None if price is None else cost(seconds, price),
-    )
+    trained_s = sum(line["step_s"] for line in lines)
+    account = Account(held_s=seconds, train_s=trained_s, tokens=files.tokens, steps=files.steps)
+    return IslandSums(ALONE, False, 1, price, account, None if price is None else cost(seconds, price))
 
 
 def parameters_of(files: RunFiles) -> int | None:

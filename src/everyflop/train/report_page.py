@@ -95,7 +95,8 @@ def _exchange(run: RunSpec) -> str:
     how, at_first = run.islands, f"gradients at every step of the first {percent(run.islands.sync_share)} of the tokens"
     if how.steps == 1:
         return "gradients at every step"
-    every = f"every {how.steps} steps" if how.round_s is None else f"every {how.round_s:g} s"
+    by_time = how.rounds == "clock" and how.round_s is not None
+    every = f"every {how.round_s:g} s" if by_time else f"every {how.steps} steps"
     weights = f"weights {every} as {how.compress}, rounds by the {how.rounds.replace('steps', 'step')}"
     return f"{at_first}, then {weights}" if how.sync_share else weights
 
@@ -148,7 +149,13 @@ def _traffic(report: Report, pictures: Pictures) -> str:
     n, m, steps = report.parameters, len(report.islands), report.files.steps
     exact = report.all_reduce_bytes
     rows = [
-        (_name(i), _bytes(i.sent_bytes), _bytes(i.received_bytes), _bytes(exact), _times(exact, i.sent_bytes))
+        (
+            _name(i),
+            _bytes(i.account.sent_bytes),
+            _bytes(i.account.received_bytes),
+            _bytes(exact),
+            _times(exact, i.account.sent_bytes),
+        )
         for i in report.islands
     ]
     headings = ("island", "sent", "received", "sent by all-reduce", "all-reduce over sent")
@@ -177,10 +184,10 @@ def _guards(report: Report, pictures: Pictures) -> str:
 
 
 def _bill(report: Report, pictures: Pictures) -> str:
-    tokens, cost = sum(i.tokens for i in report.islands), report.cost
+    tokens, cost = sum(i.account.tokens for i in report.islands), report.cost
     rows = [_bill_row(island, report, tokens, cost) for island in report.islands]
     if len(rows) > 1:
-        held_h = sum(i.held_s * i.devices for i in report.islands) / SECONDS_PER_HOUR
+        held_h = sum(i.account.held_s * i.devices for i in report.islands) / SECONDS_PER_HOUR
         paid = "" if cost is None else money(cost, report.run.money.currency)
         rows.append(("all", "", f"{held_h:.3g}", _share(report.waiting_share), paid, "", f"{tokens:,}", "", "", ""))
     headings = (
@@ -200,14 +207,14 @@ def _bill_row(island: IslandSums, report: Report, tokens: int, cost: float | Non
     return (
         _name(island),
         "none" if price is None else f"{price:g} {currency}{example}",
-        f"{island.held_s * island.devices / SECONDS_PER_HOUR:.3g}",
+        f"{island.account.held_s * island.devices / SECONDS_PER_HOUR:.3g}",
         _share(island.waiting_share),
         paid,
         _share(island.cost / cost if cost and island.cost is not None else None),
-        f"{island.tokens:,}",
-        _share(island.tokens / tokens if tokens else None),
-        f"{island.joins:,}" if report.run.island else "",
-        f"{island.rejected:,}" if report.run.island else "",
+        f"{island.account.tokens:,}",
+        _share(island.account.tokens / tokens if tokens else None),
+        f"{island.account.joins:,}" if report.run.island else "",
+        f"{island.account.rejected:,}" if report.run.island else "",
     )
 
 

@@ -159,7 +159,8 @@ def traffic_figure(report: Report) -> "Figure":
     """Draw what each island sent and received, beside what exact exchange at every step would have sent."""
     islands = report.islands
     bound = report.all_reduce_bytes
-    largest = max([*(island.sent_bytes for island in islands), *(i.received_bytes for i in islands), bound or 0, 1])
+    accounts = [island.account for island in islands]
+    largest = max([one.sent_bytes for one in accounts] + [one.received_bytes for one in accounts] + [bound or 0, 1])
     size, unit = bytes_unit(largest)
     names = [_label(report, island.name) for island in islands]
     figure, (axis,) = _figure(12.0, 0.9 + 0.75 * len(islands), names=names)
@@ -168,7 +169,7 @@ def traffic_figure(report: Report) -> "Figure":
         (0.19, COLOURS[0], "sent", "sent_bytes"),
         (-0.19, COLOURS[5], "received", "received_bytes"),
     ):
-        sizes = [getattr(island, key) / size for island in islands]
+        sizes = [getattr(one, key) / size for one in accounts]
         bars = axis.barh(place + shift, sizes, height=0.34, color=colour, label=what)
         axis.bar_label(bars, [f"{value:.3g}" for value in sizes], padding=3, fontsize=8)
     if bound:
