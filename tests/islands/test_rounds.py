@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everyflop.islands.rounds import Round, another_step, is_synchronous, plan_round, total_samples
+from everyflop.islands.rounds import Round, is_synchronous, plan_round, total_samples
 from everyflop.optim.batch import batch_tokens_at
 from everyflop.spec.islands import IslandsSpec
 from everyflop.spec.train import TrainSpec
@@ -109,22 +109,6 @@ def test_without_samples_for_everybodys_reserve_all_there_are_go_out_by_shares()
 
     assert plan.holdings(115) == {"a": 69, "b": 46}
     assert plan.holdings(100) == {"a": 60, "b": 40}
-
-
-@given(done=st.integers(1, 40), steps=st.integers(1, 40), seconds_passed=st.floats(0, 1000))
-def test_by_steps_an_island_does_exactly_as_many_whatever_the_time(done: int, steps: int, seconds_passed: float):
-    clock = {"elapsed_s": seconds_passed, "last_step_s": 1.0, "seconds": None}
-
-    assert another_step(done=done, steps=steps, **clock) == (done < steps)
-
-
-def test_by_the_clock_the_first_step_is_always_done():
-    assert another_step(done=0, elapsed_s=100.0, last_step_s=0.0, seconds=1.0, steps=1)
-
-
-@pytest.mark.parametrize(("elapsed_s", "another"), [(8.9, True), (9.0, True), (9.1, False)])
-def test_by_the_clock_a_step_is_begun_if_its_larger_part_comes_before_the_bell(elapsed_s: float, another: bool):
-    assert another_step(done=3, elapsed_s=elapsed_s, last_step_s=2.0, seconds=10.0, steps=1) == another
 
 
 @st.composite

@@ -23,6 +23,7 @@ from everyflop.train.local_steps import LocalSteps
 from everyflop.train.replica import Replica
 from everyflop.train.session import Session, build_session
 from everyflop.train.settings import Settled
+from everyflop.train.slow_device import SlowDevice
 from everyflop.train.state import RouterLogits
 from everyflop.train.stop import StopRequest
 from everyflop.train.update import attempt_step
@@ -81,9 +82,9 @@ def train_islands(settled: Settled, prepared: Prepared, device, folder, *, dtype
                 heartbeat_s=run.islands.heartbeat_s,
                 give_state=replica.give,
             )
-            steps = LocalSteps(
-                spec, replica, prepared.train(run.run.seed), mfu=lambda tokens_per_s: 0.0, sleep=lambda seconds: None
-            )
+            slow = SlowDevice(spec.slowdown, sleep=lambda seconds: None)
+            stream = prepared.train(run.run.seed)
+            steps = LocalSteps(spec, replica, stream, mfu=lambda tokens_per_s: 0.0, slow=slow)
             part = Island(run.islands, steps, member, after_commit=lambda record, leads: None)
             ended[spec.name] = part.run(StopRequest())[0]
             member.leave()

@@ -4,6 +4,8 @@ numpy only, so that the coordinator needs no torch. fp64 passes through "fp32" u
 Sizes for each number: 4 bytes, 2, and 1 + 4 / BLOCK.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,13 +15,22 @@ BLOCK = 1024
 Flat = NDArray[np.floating]
 
 
-def encode(flat: Flat, how: str) -> bytes:
-    """Return a flat array as the bytes that travel. NaN and infinity stay what they are, in int8 as a scale of NaN."""
+def encode(flat: Flat, how: str, *more: Flat) -> bytes:
+    """Return a flat array as the bytes that travel, and behind them `more` as it is.
+
+    NaN and infinity stay what they are, in int8 as a scale of NaN.
+    """
+    parts: tuple[NDArray[Any], ...] = (flat,)
     if how == "bf16":
-        return _to_bf16(flat.astype(np.float32, copy=False)).tobytes()
+        parts = (_to_bf16(flat.astype(np.float32, copy=False)),)
     if how == "int8":
-        return b"".join(_to_int8(flat.astype(np.float32, copy=False)))
-    return flat.tobytes()
+        parts = _to_int8(flat.astype(np.float32, copy=False))
+    return b"".join(bytes_of(part) for part in (*parts, *more))
+
+
+def bytes_of(array: NDArray[Any]) -> memoryview:
+    """Return an array's bytes without copying them."""
+    return np.ascontiguousarray(array).data.cast("B")
 
 
 def decode(payload: bytes | memoryview, how: str, n: int, dtype: str = "float32") -> Flat:
@@ -51,7 +62,7 @@ def _to_bf16(flat: NDArray[np.float32]) -> NDArray[np.uint16]:
     return np.where(np.isnan(flat), np.uint32(0x7FC0), rounded).astype(np.uint16)
 
 
-def _to_int8(flat: NDArray[np.float32]) -> tuple[bytes, bytes]:
+def _to_int8(flat: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     padded = np.zeros(-(-flat.size // BLOCK) * BLOCK, dtype=np.float32)
     padded[: flat.size] = flat
     blocks = padded.reshape(-1, BLOCK)
@@ -59,4 +70,4 @@ def _to_int8(flat: NDArray[np.float32]) -> tuple[bytes, bytes]:
         scales = np.abs(blocks).max(axis=1) / np.float32(127)  # NaN or infinity in a block makes its scale one
         inverse = np.where(scales > 0, 1 / np.where(scales > 0, scales, 1), 0).astype(np.float32)
         values = np.nan_to_num(np.rint(blocks * inverse[:, None]), nan=0.0, posinf=127, neginf=-127).astype(np.int8)
-    return scales.astype(np.float32).tobytes(), values.tobytes()
+    return scales.astype(np.float32), values

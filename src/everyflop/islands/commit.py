@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from everyflop.islands.codec import Flat, decode, encode
+from everyflop.islands.codec import Flat, decode, encode, encoded_bytes
 from everyflop.islands.guards import Verdict, judge
 from everyflop.islands.merge import Work, coefficients, mean_steps, norm, token_shares, weighted_sum
 from everyflop.islands.rounds import Round
@@ -133,14 +133,12 @@ def merge_updates(
     assert isinstance(stats, np.ndarray)
     compress = "fp32" if sums else how.compress
     left: Flat | None = residual
+    if compress == "int8" and residual is not None:
+        total += residual
+    payload = encode(total, compress, stats)
     if compress == "int8":
-        total = total if residual is None else total + residual
-        encoded = encode(total, compress)
-        left = total - decode(encoded, compress, total.size)
-    else:
-        encoded = encode(total, compress)
+        left = total - decode(memoryview(payload)[: encoded_bytes(total.size, compress)], compress, total.size)
     steps = max(1, round(mean_steps(work)))
-    payload = encoded + stats.tobytes()
     return Merged(payload, compress, stats.size, steps, True, verdicts, factors, now, must_rejoin, left)
 
 

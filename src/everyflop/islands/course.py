@@ -8,6 +8,7 @@ States: gathering (`round` is None) > a round > commit > the next round ... > `e
 """
 
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -367,7 +368,8 @@ class Course:
         else:
             self._await_islands()
         reply = {"kind": "commit", "record": record, "applied": merged.applied, "n_stats": merged.n_stats}
-        reply |= {"compress": merged.compress} | ({"ended": self.ended, "leader": self.leader} if self.ended else {})
+        reply |= {"compress": merged.compress, "crc32": zlib.crc32(merged.payload)}
+        reply |= {"ended": self.ended, "leader": self.leader} if self.ended else {}
         for name in updates:
             if name in members:
                 own = {**reply, "begin": self.begins.get(name), "rejoin": merged.must_rejoin.get(name, "")}

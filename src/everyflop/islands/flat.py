@@ -3,16 +3,24 @@
 import zlib
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from everyflop.islands.codec import Flat
+from everyflop.islands.codec import Flat, bytes_of
 
 
 def flatten(tensors: Sequence[Tensor]) -> Flat:
     """Return copies of tensors, one after the other, in host memory."""
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors]).cpu().numpy()
+
+
+def moved_from(flat: Flat, tensors: Sequence[Tensor]) -> Flat:
+    """Return a flat array minus tensors: how far they moved from it, downhill."""
+    left = torch.empty(flat.shape, dtype=tensors[0].dtype)
+    sizes = [tensor.numel() for tensor in tensors]
+    for tensor, before, out in zip(tensors, torch.from_numpy(flat).split(sizes), left.split(sizes), strict=True):
+        torch.sub(before, tensor.detach().reshape(-1).cpu(), out=out)
+    return left.numpy()
 
 
 @torch.no_grad()
@@ -29,5 +37,5 @@ def fingerprint(*arrays: Flat) -> str:
     """Return a checksum of arrays' bytes: fast, and made to find faults, not forgers."""
     total = 0
     for array in arrays:
-        total = zlib.crc32(np.ascontiguousarray(array).tobytes(), total)
+        total = zlib.crc32(bytes_of(array), total)
     return f"{total:08x}"

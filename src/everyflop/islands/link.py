@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-CHUNK_BYTES = 1 << 16
+PACED_BYTES = 1 << 16
 """What is sent at once; a link's pace is kept by waiting between chunks."""
 
 GBIT_BYTES = 1e9 / 8

@@ -73,6 +73,8 @@ class Member:
         """Set when the round is to end after the step at hand."""
         self.progress, self.step_s = 0, 0.0
         """What the pulse tells: a count that grows with every step, and how long the last one took."""
+        self.send_s = 0.0
+        """How long it took to send the last update."""
         self._closed = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -116,8 +118,10 @@ class Member:
         """Hand an update in, wait for the commit, and return it; None when the coordinator is gone: join again."""
         if self._main is None:
             return None
+        started_s = time.monotonic()
         try:
             self._main.send({"kind": "hand_in", **header}, payload)
+            self.send_s = time.monotonic() - started_s
             reply, merged = self._main.receive()
         except Broken:
             self._disconnect()

@@ -10,6 +10,10 @@ import numpy as np
 
 from everyflop.islands.codec import Flat
 
+BLOCK = 1 << 16
+TINY = 1e-30
+"""A sum of squares in fp32 below this has lost some of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -50,8 +54,9 @@ def weighted_sum(parts: Sequence[tuple[float, Flat]]) -> Flat:
     """
     (first, array), *rest = parts
     total = array * array.dtype.type(first)
+    product = np.empty_like(total) if rest else total
     for coefficient, array in rest:
-        total += array * array.dtype.type(coefficient)
+        total += np.multiply(array, array.dtype.type(coefficient), out=product)
     return total
 
 
@@ -75,10 +80,21 @@ class OuterStep:
 
 
 def norm(flat: Flat) -> float:
-    """Return the Euclidean norm, summed in fp64; NaN or infinity if any number is."""
+    """Return the Euclidean norm; NaN or infinity if any number is.
+
+    Squares are added up in the array's own type, blocks of them in fp64: a tenth of the time of fp64 throughout, which
+    numbers whose squares are too large or too small for that still get.
+    """
+    total = _sum_of_squares(flat, flat.dtype.type)
+    if not TINY < total < np.inf:
+        total = _sum_of_squares(flat, np.float64)
+    return float(np.sqrt(total))
+
+
+def _sum_of_squares(flat: Flat, dtype: type[np.floating]) -> float:
     total = 0.0
     with np.errstate(over="ignore", invalid="ignore"):
-        for first in range(0, flat.size, 1 << 18):
-            part = flat[first : first + (1 << 18)].astype(np.float64)
+        for first in range(0, flat.size, BLOCK):
+            part = flat[first : first + BLOCK].astype(dtype, copy=False)
             total += float(part @ part)
-    return float(np.sqrt(total))
+    return total

@@ -100,13 +100,3 @@ def total_samples(train: TrainSpec) -> int:
     if done >= train.batch_warmup_tokens:
         done += (train.tokens - done) // full * full
     return done // train.seq_len
-
-
-def another_step(*, done: int, elapsed_s: float, last_step_s: float, seconds: float | None, steps: int) -> bool:
-    """Whether an island begins another step of its round.
-
-    By the clock: the first step always, then each whose larger part comes before the bell. Otherwise exactly `steps`.
-    """
-    if seconds is None:
-        return done < steps
-    return done == 0 or elapsed_s + last_step_s / 2 <= seconds

@@ -22,11 +22,13 @@ from collections.abc import Callable
 from typing import Any
 
 from everyflop.base.errors import UsageError
-from everyflop.islands.link import CHUNK_BYTES, Link
+from everyflop.islands.link import PACED_BYTES, Link
 
 _HEAD = struct.Struct("!IQ")
 _MOST_HEADER_BYTES = 64 << 20
 _NONCE_BYTES = 32
+CHUNK_BYTES = 1 << 20
+"""What is given to a socket at once."""
 _MAGIC = b"everyflop-islands-1\n"
 
 Header = dict[str, Any]
@@ -42,6 +44,7 @@ class Connection:
     def __init__(self, sock: socket.socket, link: Link | None = None):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock, self._link = sock, link
+        self._chunk_bytes = PACED_BYTES if link else CHUNK_BYTES
         self._sending = threading.Lock()
         self._timeout_s: float | None = None
         self._openssl = threading.Lock() if isinstance(sock, ssl.SSLSocket) else None
@@ -50,8 +53,9 @@ class Connection:
         self.sent_bytes = self.received_bytes = 0
 
     def send(self, header: Header, payload: bytes | memoryview = b"") -> None:
-        """Send one message. Raises Broken when the other side is gone."""
-        if len(payload):
+        """Send one message; a payload's checksum is computed unless the header has it. Raises Broken when the other
+        side is gone."""
+        if len(payload) and "crc32" not in header:
             header = {**header, "crc32": zlib.crc32(payload)}
         text = json.dumps(header).encode()
         with self._sending:
@@ -113,8 +117,8 @@ class Connection:
 
     def _send_all(self, data: memoryview) -> None:
         try:
-            for first in range(0, len(data), CHUNK_BYTES):
-                chunk = data[first : first + CHUNK_BYTES]
+            for first in range(0, len(data), self._chunk_bytes):
+                chunk = data[first : first + self._chunk_bytes]
                 if self._link:
                     self._link.pace("up", len(chunk))
                 self._send_chunk(chunk)
@@ -129,7 +133,7 @@ class Connection:
             raise Broken(f"a payload of {n} bytes, which no message has") from None
         filled = 0
         while filled < n:
-            end = min(n, filled + CHUNK_BYTES)
+            end = min(n, filled + self._chunk_bytes)
             try:
                 got = self._alone(lambda: self._sock.recv_into(buffer[filled:end]), self._timeout_s)  # noqa: B023
             except TimeoutError:

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from everyflop.islands.codec import Flat, decode, encode, encoded_bytes
-from everyflop.islands.flat import flatten, unflatten_into
+from everyflop.islands.flat import flatten, moved_from, unflatten_into
 from everyflop.islands.member import Ended, Member
 from everyflop.islands.merge import norm
-from everyflop.islands.rounds import another_step
+from everyflop.islands.pace import next_sequences
 from everyflop.islands.samples import count, numbers, take
 from everyflop.islands.wire import Header
 from everyflop.spec.islands import IslandsSpec
@@ -59,6 +59,8 @@ class Island:
         self.name = steps.spec.name
         self._after_commit, self._now_s = after_commit, now_s
         self._handed_in_s: float | None = None
+        self._began_s = self._finish_s = 0.0
+        """When the round began, for all islands alike; and how long the last update took to be made and sent."""
         self._leaving = False
         self._sender = ThreadPoolExecutor(max_workers=1)
 
@@ -81,7 +83,8 @@ class Island:
         while True:
             reply = self.member.join(self.replica.standing)
             if reply["kind"] == "begin":
-                self._handed_in_s = self._handed_in_s or self._now_s()
+                self._began_s = self._now_s()
+                self._handed_in_s = self._handed_in_s or self._began_s
                 return reply
             if (state := self.member.fetch()) is not None:
                 self.replica.take(*state)
@@ -89,14 +92,13 @@ class Island:
     def _round(self, begin: Header, stop: StopRequest) -> Header | None:
         """Do one round; return the beginning of the next, or None where the island has to join again."""
         self.member.hurry.clear()
-        began_s = self._now_s()
         if not self.steps.start(begin):
             self._go_back()
-        trained = self._gradients() if begin["exchange"] == "gradients" else self._weights(stop, began_s)
+        trained = self._gradients() if begin["exchange"] == "gradients" else self._weights(stop)
         now_s = self._now_s()
-        lost_s = now_s - (self._handed_in_s or began_s) - trained.facts["train_s"]
+        lost_s = now_s - (self._handed_in_s or self._began_s) - trained.facts["train_s"]
         self._handed_in_s, self._leaving = now_s, stop.signal is not None
-        times = {"round_s": now_s - began_s, "lost_s": lost_s}
+        times = {"round_s": now_s - self._began_s, "lost_s": lost_s}
         header = {
             **trained.facts,
             **times,
@@ -111,7 +113,8 @@ class Island:
             self._go_back()
             return None
         reply, merged = answer
-        with self.replica.lock:
+        self._began_s = self._now_s()
+        with self.steps.slow.work(), self.replica.lock:
             self._apply(reply, merged, trained)
             self.replica.round, self.replica.record = begin["round"] + 1, reply["record"]
             self.replica.note_progress()
@@ -131,40 +134,49 @@ class Island:
         started_s = self._now_s()
         used, _ = take(begin["ranges"], begin["sequences"])
         whole = session.step.counts([steps.stream.batch_of(numbers(begin["batch"]))])
-        sums = compute(session, steps.stream.batch_of(numbers(used)), whole=whole)
-        steps.stretch(started_s)
+        with steps.slow.work():
+            sums = compute(session, steps.stream.batch_of(numbers(used)), whole=whole)
         step_s = self.member.step_s = self._now_s() - started_s
-        gradient, statistics = flatten(self._gradient_tensors()), sums_to_vector(sums)
-        line = steps.line(loss=(sums.ce / sums.tokens).item(), grad_norm=norm(gradient), lr=steps.lr(0), step_s=step_s)
+        with steps.slow.work():
+            gradient, statistics = flatten(self._gradient_tensors()), sums_to_vector(sums)
+            payload = encode(gradient, "fp32", statistics)
+        facts = {"loss": (sums.ce / sums.tokens).item(), "grad_norm": norm(gradient)}
+        line = steps.line(count(used), **facts, lr=steps.lr(0), step_s=step_s)
         work = {"steps": 1, "samples": count(used), "tokens": count(used) * steps.seq_len}
-        facts = _facts(gradient, statistics, "fp32", **work, train_s=step_s, lines=[line])
-        return Trained(encode(gradient, "fp32") + statistics.tobytes(), facts, sums)
+        return Trained(payload, _facts(gradient, statistics, "fp32", **work, train_s=step_s, lines=[line]), sums)
 
-    def _weights(self, stop: StopRequest, began_s: float) -> Trained:
+    def _weights(self, stop: StopRequest) -> Trained:
         """Train from the anchor until the bell, and return how far the weights moved."""
         steps, begin = self.steps, self.steps.begin
         if not begin["ranges"]:
             return _nothing()
         anchor = self.replica.anchor_now()
-        while steps.left and another_step(
-            done=len(steps.lines),
-            elapsed_s=self._now_s() - began_s,
-            last_step_s=steps.last_step_s,
-            seconds=begin["seconds"],
-            steps=begin["steps"],
-        ):
-            if steps.lines and (stop.signal is not None or self.member.hurry.is_set()):
-                break
-            self._step()
-        weights, statistics = flatten(self.replica.parameters), routers_to_vector(self.replica.session)
-        moved = anchor - weights
-        payload, self.replica.residual = _encode(moved, self.how.compress, self.replica.residual)
+        while steps.left and (sequences := self._next_step(stop)):
+            self._step(sequences)
+        trained_s = self._now_s()
+        with steps.slow.work():
+            moved, statistics = moved_from(anchor, self.replica.parameters), routers_to_vector(self.replica.session)
+            payload, self.replica.residual = _encode(moved, statistics, self.how.compress, self.replica.residual)
+        self._finish_s = 0.0 if begin["ahead"] else self._now_s() - trained_s + self.member.send_s
         work = {"steps": len(steps.lines), "samples": steps.samples, "tokens": steps.samples * steps.seq_len}
         facts = _facts(moved, statistics, self.how.compress, **work, train_s=steps.train_s, lines=[*steps.lines])
-        return Trained(payload + statistics.tobytes(), facts, weights=weights if begin["ahead"] else None)
+        return Trained(payload, facts, weights=flatten(self.replica.parameters) if begin["ahead"] else None)
 
-    def _step(self) -> None:
-        self.steps.step()
+    def _next_step(self, stop: StopRequest) -> int:
+        """Return the sequences of the next step of this round; 0 when the round is over. One step is done always."""
+        steps, begin = self.steps, self.steps.begin
+        share, done = begin["sequences"], len(steps.lines)
+        if done and (stop.signal is not None or self.member.hurry.is_set()):
+            return 0
+        if begin["seconds"] is None:
+            return share if done < begin["steps"] else 0
+        if not steps.step_time.known:
+            return share
+        left_s = self._began_s + begin["seconds"] - self._finish_s - self._now_s()
+        return next_sequences(steps.step_time, left_s, share, unit=steps.unit) or (0 if done else share)
+
+    def _step(self, sequences: int) -> None:
+        self.steps.step(sequences)
         self.member.progress, self.member.step_s = self.member.progress + 1, self.steps.last_step_s
 
     # -- exchange ------------------------------------------------------------------------------------------------
@@ -176,7 +188,7 @@ class Island:
             return self.member.hand_in(header, trained.payload)
         future: Future[Answer] = self._sender.submit(self.member.hand_in, header, trained.payload)
         while not future.done() and self.steps.left and stop.signal is None and not self.member.hurry.is_set():
-            self._step()
+            self._step(self.steps.begin["sequences"])
         return future.result()
 
     def _apply(self, reply: Header, merged: memoryview, trained: Trained) -> None:
@@ -232,13 +244,13 @@ def _nothing() -> Trained:
     return Trained(b"", _facts(empty, empty, "fp32", steps=0, samples=0, tokens=0, train_s=0.0, lines=[]))
 
 
-def _encode(moved: Flat, how: str, residual: Flat | None) -> tuple[bytes, Flat | None]:
+def _encode(moved: Flat, statistics: Flat, how: str, residual: Flat | None) -> tuple[bytes, Flat | None]:
     """Return what travels, and what rounding leaves for the next update (int8 only)."""
     if how != "int8":
-        return encode(moved, how), None
+        return encode(moved, how, statistics), None
     wanted = moved if residual is None else moved + residual
-    payload = encode(wanted, how)
-    return payload, wanted - decode(payload, how, moved.size)
+    payload = encode(wanted, how, statistics)
+    return payload, wanted - decode(memoryview(payload)[: encoded_bytes(moved.size, how)], how, moved.size)
 
 
 def _statistics(reply: Header, merged: memoryview) -> Any:

@@ -3,6 +3,7 @@
 import json
 import os
 import ssl
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -29,6 +30,7 @@ from everyflop.train.replica import Replica
 from everyflop.train.resume import Start, find_start, settle_as_before
 from everyflop.train.run_dir import LOCK_NAME, RunDir
 from everyflop.train.session import build_run_model, build_session, keep_tokenizer, restore_session, save_session
+from everyflop.train.slow_device import SlowDevice
 from everyflop.train.stop import StopRequest
 from everyflop.train.telemetry import Telemetry
 from everyflop.train.validate import validate
@@ -93,7 +95,9 @@ class _Process:
         self._open_dirs()
         member = self._member(coordinator, secret, tls)
         stream, meter = self.prepared.train(settled.run.run.seed), meter_of(settled, self.measured)
-        steps = LocalSteps(self.spec, self.replica, stream, mfu=meter.mfu)
+        worked_s = time.thread_time if self.device.type == "cpu" else time.monotonic
+        slow = SlowDevice(self.spec.slowdown, worked_s=worked_s)
+        steps = LocalSteps(self.spec, self.replica, stream, mfu=meter.mfu, slow=slow)
         island = Island(self.run.islands, steps, member, after_commit=self._after_commit)
         with StopRequest() as stop:
             try:

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from everyflop.data.stream import TrainStream
+from everyflop.islands.pace import StepTime
 from everyflop.islands.samples import Ranges, count, numbers, take
 from everyflop.islands.wire import Header
 from everyflop.optim.schedules import lr_at
 from everyflop.spec.islands import IslandSpec
 from everyflop.train.replica import Replica
+from everyflop.train.slow_device import SlowDevice
 from everyflop.train.update import compute, conclude
 
 
@@ -25,11 +27,13 @@ class LocalSteps:
         stream: TrainStream,
         *,
         mfu: Callable[[float], float],
+        slow: SlowDevice | None = None,
         now_s: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
     ):
         self.spec, self.replica, self.stream = spec, replica, stream
-        self._mfu, self._now_s, self._sleep = mfu, now_s, sleep
+        self.slow = slow or SlowDevice(spec.slowdown)
+        self.step_time = StepTime()
+        self._mfu, self._now_s = mfu, now_s
         self.seq_len = replica.session.settled.run.train.seq_len
         self.begin: Header = {}
         self.left: Ranges = []
@@ -51,6 +55,12 @@ class LocalSteps:
         """Time of the last step; 0 before the first."""
         return self.lines[-1]["step_s"] if self.lines else 0.0
 
+    @property
+    def unit(self) -> int:
+        """What the sizes of steps are multiples of: a compiled model must see few shapes."""
+        settled = self.replica.session.settled
+        return min(settled.micro_batch, self.begin["sequences"]) if self.replica.session.model.compiled else 1
+
     def start(self, begin: Header) -> bool:
         """Begin a round. Steps done ahead of it count as its first, if the round's samples begin with theirs.
 
@@ -70,16 +80,18 @@ class LocalSteps:
         """Forget the steps done, which are handed in or lost; samples that are left stay."""
         self.used, self.lines = [], []
 
-    def step(self) -> None:
-        """Do one step on the next samples."""
-        session, begin, started_s = self.replica.session, self.begin, self._now_s()
-        used, self.left = take(self.left, min(begin["sequences"], count(self.left)))
-        sums = compute(session, self.stream.batch_of(numbers(used)))
+    def step(self, sequences: int) -> None:
+        """Do one step on the next so many samples."""
+        session, started_s = self.replica.session, self._now_s()
+        used, self.left = take(self.left, min(sequences, count(self.left)))
         lr = self.lr(len(self.lines))
-        with self.replica.lock:
-            attempt = conclude(session, sums, lr=lr)
-        self.stretch(started_s)
-        line = self.line(loss=attempt.loss, grad_norm=attempt.grad_norm, lr=lr, step_s=self._now_s() - started_s)
+        with self.slow.work():
+            sums = compute(session, self.stream.batch_of(numbers(used)))
+            with self.replica.lock:
+                attempt = conclude(session, sums, lr=lr)
+        step_s = self._now_s() - started_s
+        self.step_time.note(count(used), step_s)
+        line = self.line(count(used), loss=attempt.loss, grad_norm=attempt.grad_norm, lr=lr, step_s=step_s)
         self.lines.append(line | ({"fault": attempt.fault} if attempt.fault else {}))
         self.used += used
         session.progress.step += 1
@@ -95,9 +107,9 @@ class LocalSteps:
             total_tokens=settled.run.train.tokens,
         )
 
-    def line(self, **facts: float) -> dict[str, Any]:
-        """Return a step's metrics, as the run's metrics.jsonl has them."""
-        tokens_per_s = self.begin["sequences"] * self.seq_len / facts["step_s"]
+    def line(self, sequences: int, **facts: float) -> dict[str, Any]:
+        """Return the metrics of a step on so many sequences, as the run's metrics.jsonl has them."""
+        tokens_per_s = sequences * self.seq_len / facts["step_s"]
         finite = {key: value if np.isfinite(value) else None for key, value in facts.items()}
         measured = {"tokens_per_s": tokens_per_s, "mfu": self._mfu(tokens_per_s), "island": self.spec.name}
         return {**self._place(len(self.lines)), **finite, **measured}
@@ -105,8 +117,3 @@ class LocalSteps:
     def _place(self, done: int) -> dict[str, int]:
         begin = self.begin
         return {"step": begin["step"] + done + 1, "tokens": begin["tokens"] + (done + 1) * begin["batch_tokens"]}
-
-    def stretch(self, started_s: float) -> None:
-        """Wait as long as a slower device would have taken (simulated)."""
-        if self.spec.slowdown > 1:
-            self._sleep((self.spec.slowdown - 1) * (self._now_s() - started_s))
