@@ -35,6 +35,12 @@ def anchor_of(record: dict[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(record, sort_keys=True).encode()):08x}"
 
 
+class Wire:
+    """A connection as far as a course knows it."""
+
+    sent_bytes = received_bytes = 0
+
+
 class Run:
     """A course with a clock of its own, somebody who listens, and islands that remember where they stand."""
 
@@ -85,10 +91,10 @@ class Run:
             self.stands[name] = {"round": round_number, "hash": anchor or f"h{round_number}", "record": record}
         stand = self.stands.setdefault(name, {"round": 0, "hash": "h0", "record": None})
         stand = {**stand, "fresh": name not in self.old}
-        member = self.course.admit(name, {**stand, "facts": self.facts, "tokens_per_s": speed}, object())
+        member = self.course.admit(name, {**stand, "facts": self.facts, "tokens_per_s": speed}, Wire())
         if isinstance(member, str):
             return member
-        self.members[name], member.pulse = member, object()
+        self.members[name], member.pulse = member, Wire()
         self.course.stand(member, stand)
         self.course.advance()
         return self.part(name)
@@ -118,7 +124,7 @@ class Run:
             "lines": [],
         }
         sizes = {"n": 1, "n_stats": 1, "dtype": "float32", "compress": "fp32", "lost_s": 0.0}
-        seconds = {"train_s": float(samples > 0), "round_s": 1.0, "sequences": 1}
+        seconds = {"train_s": float(samples > 0), "round_s": 1.0, "sequences": 1, "sizes": [1]}
         stand = {"round": begin["round"], "hash": self.stands[name]["hash"], "leave": leave}
         reply = self.course.take(
             self.members[name], {**work, **sizes, **seconds, **stand, **facts}, memoryview(payload), whole=whole

@@ -169,6 +169,12 @@ def test_a_connection_that_was_closed_here_is_broken_for_who_reads_on(ends):
         here.send({})
 
 
+def test_a_silent_peer_is_asked_whether_it_is_there(ends):
+    for end in ends:
+        assert end._sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert end._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) < 60
+
+
 def test_silence_can_be_waited_out(ends):
     with pytest.raises(TimeoutError):
         ends[0].receive(timeout_s=0.01)

@@ -30,6 +30,7 @@ class Account:
     joins: int = 0
     rejected: int = 0
     sent_bytes: int = 0
+    """By all its connections: updates, signs of life, and its state where it gave that to others."""
     received_bytes: int = 0
 
     def add(self, update: Update, merged: Merged) -> None:
@@ -39,8 +40,6 @@ class Account:
         self.rounds += 1
         self.train_s += update.header["train_s"]
         self.rejected += int(not merged.verdicts[update.island].accepted)
-        self.sent_bytes += len(update.payload)
-        self.received_bytes += len(merged.payload)
 
 
 @dataclass(slots=True)
@@ -67,6 +66,8 @@ class Member:
     longest_step_s: float = 0.0
     behind: tuple[int, float] = (-1, 0.0)
     """In which round it was first told to fetch the anchor, and when."""
+    counted: tuple[int, int] = (0, 0)
+    """Bytes that it had sent and received when they were last booked."""
     reply: tuple[int, tuple[dict[str, Any], bytes]] | None = None
     """The number of the last round that it was in, and what it is told of it."""
     leaving: bool = False
@@ -82,6 +83,13 @@ class Member:
         if self.phase == "in round" and now_s - self.progressed_s > patience_s:
             return f"no progress for {patience_s:.1f} s: it hangs"
         return ""
+
+    def traffic(self) -> tuple[int, int]:
+        """Return the bytes that it sent and received since this was last asked."""
+        ends = [end for end in (self.connection, self.pulse) if end is not None]
+        now = sum(end.received_bytes for end in ends), sum(end.sent_bytes for end in ends)
+        before, self.counted = self.counted, now
+        return now[0] - before[0], now[1] - before[1]
 
     def note_speed(self, tokens_per_s: float, *, rounds: int) -> None:
         """Take in the speed of a round; the first ones replace what was guessed."""
@@ -111,12 +119,14 @@ class Roster:
         self.rates[key] = [*self.rates.get(key, []), rate][-REMEMBERED:]
 
     def charge(self, now_s: float) -> None:
-        """Add the time since the last charge to every connected island's account. Call it before any comes or goes."""
+        """Add time and traffic since the last charge to the accounts of those connected, before any comes or goes."""
         gone_s = now_s - self.charged_s
         self.charged_s = now_s
         self.busy_s += gone_s if self.members else 0.0
-        for name in self.members:
-            self.account(name).held_s += gone_s
+        for name, member in self.members.items():
+            account, (sent, received) = self.account(name), member.traffic()
+            account.held_s += gone_s
+            account.sent_bytes, account.received_bytes = account.sent_bytes + sent, account.received_bytes + received
 
     def to_json(self) -> dict[str, Any]:
         """Return times, accounts and rates as plain JSON."""

@@ -27,6 +27,8 @@ from everyflop.islands.link import PACED_BYTES, Link
 _HEAD = struct.Struct("!IQ")
 _MOST_HEADER_BYTES = 64 << 20
 _NONCE_BYTES = 32
+KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
+"""Seconds of silence before the system asks whether the other side is there, seconds between questions, how many."""
 CHUNK_BYTES = 1 << 20
 """What is given to a socket at once."""
 _MAGIC = b"everyflop-islands-1\n"
@@ -43,6 +45,7 @@ class Connection:
 
     def __init__(self, sock: socket.socket, link: Link | None = None):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _watch_over(sock)
         self._sock, self._link = sock, link
         self._chunk_bytes = PACED_BYTES if link else CHUNK_BYTES
         self._sending = threading.Lock()
@@ -147,6 +150,14 @@ class Connection:
             filled += got
             self.received_bytes += got
         return buffer
+
+
+def _watch_over(sock: socket.socket) -> None:
+    """Notice a machine that lost power, which never says that it is gone, where nothing but waiting is left to do."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEP_ALIVE.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def is_whole(header: Header, payload: memoryview) -> bool:
