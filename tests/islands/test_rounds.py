@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everyflop.islands.rounds import Round, is_synchronous, plan_round, total_samples
+from everyflop.islands.rounds import Round, is_synchronous, local_lr, plan_round, total_samples
 from everyflop.optim.batch import batch_tokens_at
 from everyflop.spec.islands import IslandsSpec
 from everyflop.spec.train import TrainSpec
@@ -25,6 +25,17 @@ def test_gradients_are_exchanged_at_every_step_at_first():
     plan = planned(tokens_done=1490, sync_share=0.15)
 
     assert (plan.exchange, plan.steps, plan.seconds) == ("gradients", 1, None)
+
+
+@pytest.mark.parametrize(("shares", "factor"), [([4], 1.0), ([4, 4], 2**0.5), ([1, 1, 1, 1], 2.0), ([9, 0], 1.0)])
+def test_alone_an_island_takes_longer_steps_by_the_root_of_the_number_of_equal_islands(shares, factor):
+    assert local_lr({str(number): share for number, share in enumerate(shares)}) == pytest.approx(factor)
+
+
+def test_steps_whose_gradients_are_exchanged_are_those_of_the_whole_batch():
+    assert planned(tokens_done=0).lr_factor == 1.0
+    assert planned().lr_factor == pytest.approx(1 / (0.6**1.5 + 0.4**1.5))  # shares 6 and 4
+    assert planned(local_lr=1.2).lr_factor == 1.2
 
 
 def test_weights_are_exchanged_after_the_synchronous_share_of_the_run():

@@ -223,7 +223,9 @@ class Course:
             member = self.roster.members[name]
             member.phase, member.progressed_s = "in round", self.now_s()
 
-    def _begin(self, name: str, *, sequences: int, steps: int, ranges: Ranges) -> Header:
+    def _begin(
+        self, name: str, *, sequences: int, steps: int, ranges: Ranges, sizes: list[int] | None = None
+    ) -> Header:
         assert self.round is not None
         assert self.train is not None
         seconds = self.round.seconds
@@ -234,11 +236,13 @@ class Course:
             "steps": steps if count(ranges) else 0,
             "seconds": None if seconds is None else max(0.0, seconds - (self.now_s() - self._started_s)),
             "sequences": sequences,
+            "sizes": sizes,
             "ranges": ranges,
             "batch": self._batch,
             "tokens": self.tokens,
             "batch_tokens": self.round.sequences * self.train.seq_len,
             "step": self.step,
+            "lr_factor": self.round.lr_factor,
             "leader": self.leader,
             "ahead": 0,
         }
@@ -333,6 +337,7 @@ class Course:
             "exchange": plan.exchange,
             "planned_steps": plan.steps,
             "sequences": plan.sequences,
+            "lr_factor": plan.lr_factor,
             "ahead": plan.ahead,
             "seconds": self.now_s() - self._started_s,
             "members": entries,

@@ -31,16 +31,16 @@ class Replay(Course):
             return
         members = record["members"]
         shares = {name: member["sequences"] for name, member in members.items()}
-        self.round = Round(record["exchange"], record["planned_steps"], None, record["sequences"], shares)
+        how = {"lr_factor": record["lr_factor"]}
+        self.round = Round(record["exchange"], record["planned_steps"], None, record["sequences"], shares, **how)
         self._started_s, self.updates, self.begins = self.now_s(), {}, {}
         self.table.next, self.table.free = record["table"]["next"], record["table"]["free"]
         self.table.held = {name: [list(one) for one in member["ranges"]] for name, member in members.items()}
         gradients = record["exchange"] == "gradients"
         self._batch = [one for name in sorted(members) for one in members[name]["ranges"]] if gradients else []
         for name, member in members.items():
-            self.begins[name] = self._begin(
-                name, sequences=member["sequences"], steps=member["steps"], ranges=self.table.held[name]
-            )
+            part = {key: member[key] for key in ("sequences", "steps", "sizes")}
+            self.begins[name] = self._begin(name, ranges=self.table.held[name], **part)
             self.roster.members[name].phase = "in round"
 
     def _settle(self, update: Update, merged: Merged, used: Ranges) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Round:
     """Each island's sequences of it."""
     ahead: int = 0
     """Steps that islands may train ahead of the next round while their updates travel."""
+    lr_factor: float = 1.0
+    """What islands multiply the learning rate by."""
 
     def holdings(self, available: int) -> dict[str, int]:
         """Return how many samples each island should hold in the round, of those that are available to all.
@@ -83,7 +85,20 @@ def plan_round(
     in_round = steps * sequences
     may_go_ahead = islands.overlap and exchange == "weights" and samples_left >= 3 * in_round
     ahead = max(1, steps // 2) if may_go_ahead else 0  # none at the end, where all samples must be used
-    return Round(exchange, steps, seconds, sequences, batch_shares(speeds, sequences), ahead)
+    shares = batch_shares(speeds, sequences)
+    lr_factor = 1.0 if exchange == "gradients" else islands.local_lr or local_lr(shares)
+    return Round(exchange, steps, seconds, sequences, shares, ahead, lr_factor)
+
+
+def local_lr(shares: Mapping[str, int]) -> float:
+    """Return 1 / sum of p ** 1.5 with p an island's share of the batch: the root of M for M equal islands.
+
+    AdamW divides a gradient by the root of its mean square, which is mostly noise, and that of a batch of p sequences
+    is 1 / p times as large. So an island's steps are sqrt(p) as long along the true gradient as those of the whole
+    batch, and their mean, weighted by p, is sum of p ** 1.5. Measured in docs/islands.md.
+    """
+    total = sum(shares.values())
+    return 1 / sum((share / total) ** 1.5 for share in shares.values())
 
 
 def is_synchronous(tokens_done: int, train: TrainSpec, islands: IslandsSpec) -> bool:

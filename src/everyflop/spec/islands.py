@@ -47,6 +47,9 @@ class IslandsSpec(Spec):
     round_s: float | None = Field(default=None, gt=0)
     """Length of a round by the clock; by default the time that `steps` steps take at the measured speeds. Rounds by
     steps have no length."""
+    local_lr: float | None = Field(default=None, gt=0, le=16)
+    """Factor on the learning rate in rounds that exchange weights; by default that which makes up for the smaller
+    batch that each island's AdamW sees: the root of the number of islands where they are equal."""
     outer_lr: float = Field(default=1.0, gt=0, le=2)
     """Learning rate of the outer step; 1 without momentum is plain averaging."""
     outer_momentum: float = Field(default=0.0, ge=0, lt=1)

@@ -142,7 +142,7 @@ class Island:
             payload = encode(gradient, "fp32", statistics)
         facts = {"loss": (sums.ce / sums.tokens).item(), "grad_norm": norm(gradient)}
         line = steps.line(count(used), **facts, lr=steps.lr(0), step_s=step_s)
-        work = {"steps": 1, "samples": count(used), "tokens": count(used) * steps.seq_len}
+        work = {"steps": 1, "sizes": [count(used)], "samples": count(used), "tokens": count(used) * steps.seq_len}
         return Trained(payload, _facts(gradient, statistics, "fp32", **work, train_s=step_s, lines=[line]), sums)
 
     def _weights(self, stop: StopRequest) -> Trained:
@@ -159,6 +159,7 @@ class Island:
             payload, self.replica.residual = _encode(moved, statistics, self.how.compress, self.replica.residual)
         self._finish_s = 0.0 if begin["ahead"] else self._now_s() - trained_s + self.member.send_s
         work = {"steps": len(steps.lines), "samples": steps.samples, "tokens": steps.samples * steps.seq_len}
+        work["sizes"] = [*steps.sizes]
         facts = _facts(moved, statistics, self.how.compress, **work, train_s=steps.train_s, lines=[*steps.lines])
         return Trained(payload, facts, weights=flatten(self.replica.parameters) if begin["ahead"] else None)
 
@@ -168,6 +169,8 @@ class Island:
         share, done = begin["sequences"], len(steps.lines)
         if done and (stop.signal is not None or self.member.hurry.is_set()):
             return 0
+        if begin["sizes"] is not None:
+            return [*begin["sizes"], 0][done]
         if begin["seconds"] is None:
             return share if done < begin["steps"] else 0
         if not steps.step_time.known:
@@ -241,7 +244,7 @@ def _facts(array: Flat, statistics: Flat, compress: str, **facts: Any) -> dict[s
 def _nothing() -> Trained:
     """Return the empty update of an island that came too late to train."""
     empty = np.zeros(0)
-    return Trained(b"", _facts(empty, empty, "fp32", steps=0, samples=0, tokens=0, train_s=0.0, lines=[]))
+    return Trained(b"", _facts(empty, empty, "fp32", steps=0, sizes=[], samples=0, tokens=0, train_s=0.0, lines=[]))
 
 
 def _encode(moved: Flat, statistics: Flat, how: str, residual: Flat | None) -> tuple[bytes, Flat | None]:

@@ -38,6 +38,8 @@ class LocalSteps:
         self.begin: Header = {}
         self.left: Ranges = []
         self.used: Ranges = []
+        self.sizes: list[int] = []
+        """Sequences of each step that `lines` has."""
         self.lines: list[dict[str, Any]] = []
 
     @property
@@ -78,7 +80,7 @@ class LocalSteps:
 
     def forget(self) -> None:
         """Forget the steps done, which are handed in or lost; samples that are left stay."""
-        self.used, self.lines = [], []
+        self.used, self.sizes, self.lines = [], [], []
 
     def step(self, sequences: int) -> None:
         """Do one step on the next so many samples."""
@@ -94,12 +96,13 @@ class LocalSteps:
         line = self.line(count(used), loss=attempt.loss, grad_norm=attempt.grad_norm, lr=lr, step_s=step_s)
         self.lines.append(line | ({"fault": attempt.fault} if attempt.fault else {}))
         self.used += used
+        self.sizes.append(count(used))
         session.progress.step += 1
 
     def lr(self, done: int) -> float:
         """Return the learning rate of the step after `done` steps of this round."""
         settled = self.replica.session.settled
-        return lr_at(
+        return self.begin["lr_factor"] * lr_at(
             self.begin["tokens"] + done * self.begin["batch_tokens"],
             batch_tokens=self.begin["batch_tokens"],
             optim=settled.run.optim,
