@@ -1,21 +1,26 @@
-"""How much of their time unequal islands train: three of speeds 16 : 5 : 1 (the slower two simulated), one thread each.
+"""How much of their time unequal islands train: three of speeds 16 : 5 : 1, one thread each, beside each of them alone.
 
-    python bench/islands_efficiency.py [--repeats 5] [--rounds 6]
+    python bench/islands_efficiency.py [--repeats 5] [--rounds 5] [--slowed-by waiting|quota]
 
-Each repeat trains bench/islands.toml with the three together and then each alone, and prints nothing but one JSON line
-at the end: the share of wall time that was not spent training (at most 2.5 %), each island's tokens/s against its own
-alone (at least 90 %), and the whole's against the sum (at least 95 %). Rates alone are of training only, without any
-exchange, so they are the harder mark. The control, islands that wait for the slowest with equal batches, must fail.
-Demand is 1 + 5/16 + 1/16 cores; nothing else should run.
+Each repeat trains bench/islands.toml with the three together and then each alone on the batch that it had beside the
+others. One JSON line at the end: the share of wall time that was not spent training (at most 2.5 %), each island's
+tokens/s against its own alone (at least 90 %), and the whole's against the sum (at least 95 %). Rates alone are of
+training only, without any exchange, so they are the harder mark. The slower two are simulated by waiting, or are really
+slowed by cgroup quotas of processor time (needs root), the runs alone as well. The control, islands that wait for the
+slowest with equal batches, must fail. Demand is 1 + 5/16 + 1/16 cores; nothing else should run.
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,29 +29,79 @@ import tomli_w
 from everyflop.base.files import read_lines
 
 ROOT = Path(__file__).resolve().parent.parent
+CGROUPS = Path("/sys/fs/cgroup/cpu")
 SPEEDS = {"first": 16, "second": 5, "third": 1}
-SEQUENCES, SEQ_LEN, STEPS = 44, 128, 24
+SEQUENCES, MICRO_BATCH, SEQ_LEN, STEPS, STEPS_ALONE, SYNC_STEPS = 176, 8, 128, 12, 4, 3
 FEWEST_ROUNDS = 4
 """Of which the first and the last are left out."""
 
 
 def train(
-    folder: Path, name: str, islands: list[str], sequences: int, n_rounds: int, **how: Any
+    folder: Path,
+    name: str,
+    islands: list[str],
+    sequences: int,
+    n_rounds: int,
+    *,
+    quota: bool,
+    steps: int,
+    micro_batch: int = MICRO_BATCH,
+    **how: Any,
 ) -> list[dict[str, Any]]:
     """Train some islands together; return the commits of rounds that exchange weights."""
     run = tomllib.loads((ROOT / "bench" / "islands.toml").read_text())
-    batch = sequences * SEQ_LEN
+    batch, n_steps = sequences * SEQ_LEN, steps * n_rounds + SYNC_STEPS
     run["run"] |= {"name": name, "out_dir": str(folder)}
-    run["train"] |= {"micro_batch": 2, "batch_tokens": batch, "tokens": batch * (STEPS * n_rounds + 3)}
+    run["train"] |= {"micro_batch": micro_batch, "batch_tokens": batch, "tokens": batch * n_steps}
     run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
-    run["island"] = [{"name": one, "slowdown": SPEEDS["first"] / SPEEDS[one]} for one in islands]
-    run["islands"] = {"steps": STEPS, "sync_share": 1.5 / (STEPS * n_rounds + 3), **how}
+    slowdown = {one: 1.0 if quota else SPEEDS["first"] / SPEEDS[one] for one in islands}
+    run["island"] = [{"name": one, "slowdown": slowdown[one]} for one in islands]
+    run["islands"] = {"steps": steps, "sync_share": (SYNC_STEPS - 0.5) / n_steps, **how}
     path = folder / f"{name}.toml"
     path.write_text(tomli_w.dumps(run))
-    subprocess.run([sys.executable, "-m", "everyflop", "train", str(path)], check=True, stdout=sys.stderr)
+    process = subprocess.Popen([sys.executable, "-m", "everyflop", "train", str(path)], stdout=sys.stderr)
+    with slowed(process, folder / name, islands if quota else []):
+        if process.wait():
+            raise SystemExit(f"{name} failed")
     records = read_lines(folder / name / "rounds.jsonl")
     # The first one is planned from speeds of single steps; the last one is cut short by the end of the run.
     return [record for record in records if record["exchange"] == "weights"][1:-1]
+
+
+@contextmanager
+def slowed(process: subprocess.Popen[bytes], run_dir: Path, islands: list[str]) -> Iterator[None]:
+    """Give islands their share of a core's time by cgroups, from when all of them have joined."""
+    groups = [CGROUPS / f"everyflop-{name}" for name in islands if SPEEDS[name] < SPEEDS["first"]]
+    try:
+        while islands and process.poll() is None and not _joined(run_dir, islands):
+            time.sleep(0.05)
+        for group in groups:
+            name = group.name.removeprefix("everyflop-")
+            group.mkdir()
+            (group / "cpu.cfs_period_us").write_text("20000")
+            (group / "cpu.cfs_quota_us").write_text(str(20000 * SPEEDS[name] // SPEEDS["first"]))
+            (group / "cgroup.procs").write_text(str(process_of(run_dir, name)))
+        yield
+    finally:
+        for group in groups:
+            if group.exists():
+                group.rmdir()
+
+
+def _joined(run_dir: Path, islands: list[str]) -> bool:
+    path = run_dir / "events.jsonl"
+    joined = {event["island"] for event in read_lines(path) if event["event"] == "join"} if path.exists() else set()
+    return joined >= {*islands}
+
+
+def process_of(run_dir: Path, name: str) -> int:
+    """Return the process of an island."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if str(run_dir / "islands" / "run.toml") in words and name in words:
+                return int(folder.name)
+    raise SystemExit(f"no process of island {name}")
 
 
 def rates(records: list[dict[str, Any]], *, over: str) -> dict[str, float]:
@@ -68,18 +123,27 @@ def idle_share(records: list[dict[str, Any]]) -> float:
     return lost / (lost + trained)
 
 
-def once(folder: Path, number: int, rounds: int) -> dict[str, Any]:
+def once(folder: Path, number: int, rounds: int, *, quota: bool) -> dict[str, Any]:
     """Do one repeat."""
-    together = train(folder, f"together-{number}", [*SPEEDS], SEQUENCES, rounds)
+    together = train(folder, f"together-{number}", [*SPEEDS], SEQUENCES, rounds, quota=quota, steps=STEPS)
     mixed, alone = rates(together, over="wall"), {}
-    for name, speed in SPEEDS.items():
-        share = round(SEQUENCES * speed / sum(SPEEDS.values()))
-        records = train(folder, f"{name}-{number}", [name], share, max(FEWEST_ROUNDS, rounds // 2))
+    shares = {
+        name: round(statistics.median(record["members"][name]["sequences"] for record in together)) for name in SPEEDS
+    }
+    for name, share in shares.items():
+        share = MICRO_BATCH * max(1, round(share / MICRO_BATCH))
+        records = train(
+            folder, f"{name}-{number}", [name], share, FEWEST_ROUNDS, quota=quota, steps=STEPS_ALONE, rounds="steps"
+        )
         alone |= rates(records, over="training")
+    lost = {name: statistics.median(record["members"][name]["lost_s"] for record in together) for name in SPEEDS}
     found = {
         "idle_share": idle_share(together),
         "of_alone": {name: mixed[name] / alone[name] for name in SPEEDS},
         "whole_of_sum": sum(mixed.values()) / sum(alone.values()),
+        "sequences": shares,
+        "lost_s_a_round": lost,
+        "round_s": statistics.median(record["seconds"] for record in together),
         "tokens_per_s": {"together": mixed, "alone": alone},
     }
     print(json.dumps(found), file=sys.stderr)
@@ -87,15 +151,21 @@ def once(folder: Path, number: int, rounds: int) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Run everything; 1 when a claim does not hold or the control does not fail."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--slowed-by", choices=["waiting", "quota"], default="waiting")
     asked = parser.parse_args()
+    quota = asked.slowed_by == "quota"
+    if quota and os.geteuid():
+        raise SystemExit("quotas of processor time need root")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        found = [once(folder, number, asked.rounds) for number in range(asked.repeats)]
+        found = [once(folder, number, asked.rounds, quota=quota) for number in range(asked.repeats)]
         # One sequence for each, and as many steps for all: everybody waits for the slowest.
-        control = train(folder, "control", [*SPEEDS], 3, FEWEST_ROUNDS, rounds="steps")
+        equal = {"quota": quota, "steps": STEPS, "rounds": "steps", "micro_batch": 1}
+        control = train(folder, "control", [*SPEEDS], len(SPEEDS), FEWEST_ROUNDS, **equal)
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     medians = {
         "idle_share": statistics.median(one["idle_share"] for one in found),
@@ -104,7 +174,7 @@ def main() -> int:
     }
     wanted = {"idle_share": 0.025, "whole_of_sum": 0.95, "of_alone": 0.9}
     line = {
-        "what": "three islands 16 : 5 : 1, slower ones simulated by waiting; measured",
+        "what": f"three islands 16 : 5 : 1, slowed by {asked.slowed_by}; {STEPS} steps a round; measured",
         "commit": commit.stdout.strip(),
         "median": medians,
         "wanted": wanted,

@@ -1,0 +1,177 @@
+"""What islands send, and what a thin link costs them: real processes, bytes counted by the sockets' owners.
+
+    python bench/islands_link.py [--rounds 8] [--no-namespaces]
+
+Trains bench/islands.toml with two islands and prints one JSON line:
+
+- traffic: bytes that exact exchange at every step would send (ring all-reduce in fp32) over those sent, after the
+  synchronous start and over the whole run: at least 0.95 H in fp32 and 3.8 H in int8. Control: exchange at every step.
+- thin link, 100 Mbit/s and 50 ms each way: the share of time not spent training, below 3 % with int8 and overlap; by
+  the simulated link, and by network namespaces with tc where that is permitted. Control: fp32 without overlap.
+- on paper: the link that larger models need for the same share, from bytes and times alone (implied, not measured).
+"""
+
+import argparse
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from everyflop.base.files import read_lines
+
+ROOT = Path(__file__).resolve().parent.parent
+ISLANDS, SEQUENCES, SEQ_LEN, SYNC_STEPS = 2, 32, 128, 12
+GBIT_PER_S, LATENCY_MS, PORT = 0.1, 50.0, 7711
+LINK = {"link_gbit_per_s": GBIT_PER_S, "link_latency_ms": LATENCY_MS}
+
+
+def write_run(folder: Path, name: str, n_rounds: int, link: dict[str, float], how: dict[str, Any]) -> Path:
+    """Write a run file of a synchronous start and then so many rounds; return its path."""
+    run = tomllib.loads((ROOT / "bench" / "islands.toml").read_text())
+    batch, n_steps = SEQUENCES * SEQ_LEN, SYNC_STEPS + how["steps"] * n_rounds
+    run["run"] |= {"name": name, "out_dir": str(folder)}
+    run["train"] |= {"batch_tokens": batch, "tokens": batch * n_steps}
+    run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
+    run["island"] = [{"name": f"i{number}", **link} for number in range(ISLANDS)]
+    run["islands"] = {"sync_share": (SYNC_STEPS - 0.5) / n_steps, **how}
+    path = folder / f"{name}.toml"
+    path.write_text(tomli_w.dumps(run))
+    return path
+
+
+def train(path: Path) -> Path:
+    """Train with local islands; return the run's folder."""
+    subprocess.run([sys.executable, "-m", "everyflop", "train", str(path)], check=True, stdout=sys.stderr)
+    return path.with_suffix("")
+
+
+@contextmanager
+def namespaces() -> Iterator[list[str]]:
+    """Make a network namespace for each island, whose link to here is thin; yield their names."""
+    names = [f"everyflop-{number}" for number in range(ISLANDS)]
+    shape = ["netem", "rate", f"{GBIT_PER_S * 1000:g}mbit", "delay", f"{LATENCY_MS:g}ms", "limit", "10000"]
+    try:
+        for number, name in enumerate(names):
+            here, there = f"ef{number}a", f"ef{number}b"
+            _ip("netns", "add", name)
+            _ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
+            _ip("addr", "add", f"10.77.{number}.1/24", "dev", here)
+            _ip("link", "set", here, "up")
+            _ip("-n", name, "addr", "add", f"10.77.{number}.2/24", "dev", there)
+            _ip("-n", name, "link", "set", there, "up")
+            subprocess.run(["tc", "qdisc", "add", "dev", here, "root", *shape], check=True)
+            subprocess.run(["tc", "-n", name, "qdisc", "add", "dev", there, "root", *shape], check=True)
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False, stderr=subprocess.DEVNULL)
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+def train_in_namespaces(path: Path) -> Path:
+    """Train with a coordinator here and each island in a namespace of its own; return the run's folder."""
+    secret = path.with_suffix(".secret")
+    secret.write_text(secrets.token_hex(32))
+    everyflop = [sys.executable, "-m", "everyflop"]
+    shared = [str(path), "--secret", str(secret)]
+    with namespaces() as names:
+        coordinator = [*everyflop, "coordinator", *shared, "--host", "0.0.0.0", "--port", str(PORT)]
+        started = [subprocess.Popen(coordinator, stdout=sys.stderr)]
+        for number, name in enumerate(names):
+            inside = ["ip", "netns", "exec", name, *everyflop, "train", *shared, "--island", f"i{number}"]
+            started.append(subprocess.Popen([*inside, "--coordinator", f"10.77.{number}.1:{PORT}"], stdout=sys.stderr))
+        codes = [process.wait() for process in started]
+    if any(codes):
+        raise SystemExit(f"processes ended with {codes}")
+    return path.with_suffix("")
+
+
+def lost_share(run_dir: Path) -> float:
+    """Return the share of islands' time that was not spent training, in rounds after the start but the ends."""
+    records = [one for one in read_lines(run_dir / "rounds.jsonl") if one["exchange"] == "weights"][1:-1]
+    members = [member for record in records for member in record["members"].values()]
+    lost, trained = sum(m["lost_s"] for m in members), sum(m["train_s"] for m in members)
+    return lost / (lost + trained)
+
+
+def traffic(run_dir: Path) -> dict[str, float]:
+    """Return bytes of exact exchange over bytes sent, after the synchronous start and over the whole run."""
+    records = read_lines(run_dir / "rounds.jsonl")
+    summary = json.loads((run_dir / "summary.json").read_text())
+    exact = 2 * (ISLANDS - 1) / ISLANDS * 4 * summary["parameters"]
+    start = [one for one in records if one["exchange"] == "gradients"]
+    first, last = (start or records)[-1], records[-1]
+    sent = {name: account["sent_bytes"] for name, account in last["accounts"].items()}
+    before = {name: account["sent_bytes"] for name, account in first["accounts"].items()}
+    steps = last["step"] - first["step"]
+    after = sum(exact * steps / (sent[name] - before[name]) for name in sent) / len(sent) if steps else 0.0
+    whole = sum(exact * last["step"] / one for one in sent.values()) / len(sent)
+    return {"after_start": after, "whole_run": whole, "loss": summary["validation"]["held_out"]["loss"]}
+
+
+def on_paper(steps: int, share: float = 0.03) -> list[dict[str, Any]]:
+    """Return the link that larger models need (implied): a round's updates must travel in the time of the round.
+
+    With overlap half a round hides them, both ways; islands of 64 devices that do 0.3 PFLOP/s each, batch of 4M tokens
+    over two islands.
+    """
+    found = []
+    for name, total, active in (("16.8B, 1.4B active", 16.8e9, 1.4e9), ("290B, 29B active", 290e9, 29e9)):
+        round_s = steps * 6 * active * 2e6 / (64 * 0.3e15)
+        for how, size in (("fp32", 4.0), ("bf16", 2.0), ("int8", 1.004)):
+            hidden, open_ = (total * size * 8 / 1e9 / seconds for seconds in (round_s / 4, share * round_s / 2))
+            found.append({"model": name, "H": steps, "as": how, "round_s": round(round_s, 1)})
+            found[-1] |= {"gbit_per_s_with_overlap": round(hidden, 2), "gbit_per_s_without": round(open_, 1)}
+    return found
+
+
+def main() -> int:
+    """Run everything; 1 when a claim does not hold or a control does not fail."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--no-namespaces", action="store_true", help="where they are not permitted")
+    asked = parser.parse_args()
+    sent, lost, h = {}, {}, 8
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name, how in (
+            ("fp32", {"steps": h}),
+            ("int8", {"steps": h, "compress": "int8"}),
+            ("control", {"steps": 1}),
+        ):
+            n_rounds = asked.rounds * (1 if name != "control" else h)
+            sent[name] = traffic(train(write_run(folder, name, n_rounds, {}, {"rounds": "steps", **how})))
+        thin = {"steps": 24, "compress": "int8", "overlap": True}
+        for name, how in (("int8_overlap", thin), ("int8", {**thin, "overlap": False}), ("control", {"steps": 24})):
+            lost[name] = lost_share(train(write_run(folder, f"thin-{name}", asked.rounds, LINK, how)))
+        if not asked.no_namespaces and os.geteuid() == 0:
+            path = write_run(folder, "namespaces", asked.rounds, {}, thin)
+            lost["int8_overlap_namespaces"] = lost_share(train_in_namespaces(path))
+    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    line = {
+        "what": "two islands, bench/islands.toml; traffic over that of all-reduce at every step; lost time, thin link",
+        "commit": commit.stdout.strip(),
+        "traffic": {"H": h, "found": sent, "at_least": {"fp32": 0.95 * h, "int8": 3.8 * h}},
+        "thin_link": {"gbit_per_s": GBIT_PER_S, "latency_ms": LATENCY_MS, "H": 24, "lost_share": lost, "at_most": 0.03},
+        "implied": [one for steps in (8, 24, 100) for one in on_paper(steps)],
+    }
+    print(json.dumps(line))
+    good = sent["fp32"]["after_start"] >= 0.95 * h and sent["int8"]["after_start"] >= 3.8 * h
+    good &= all(lost[name] < 0.03 for name in lost if name.startswith("int8_overlap"))
+    return 0 if good and sent["control"]["whole_run"] < 0.95 * h and lost["control"] > 0.03 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""What islands cost in quality: extra tokens to reach the loss of a synchronous run, for each H, with paired seeds.
+
+    python bench/islands_quality.py train sync h8 --seeds 0 1 2 3 4     trains what is lacking, two at a time
+    python bench/islands_quality.py table                               the table, and one JSON line
+
+Each run adds a line with its curve to bench/results/islands_quality.jsonl, which the table is made of.
+
+Every arm trains bench/islands.toml on the same 1,000 steps of 1,024 tokens; "sync" on the whole batch, the others by
+islands_in_turn.py. Losses are those of the same 128 held-out windows, each 50 steps. The penalty of an arm is
+tokens(arm reaches the loss that sync has at 90 % of its tokens) / (90 % of sync's tokens) - 1, seed by seed; bounds
+are Student's at 95 %. An arm that never gets there within its tokens is at least 11 %, and counts with what it would
+need if it went on as steeply as over its last fifth: marked "beyond". "never" does not exchange: it must fail clearly.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+from islands_in_turn import InTurn
+from scipy import stats
+
+from everyflop.base.files import append_line, read_lines
+from everyflop.spec.read import read_run
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "runs" / "quality"
+RESULTS = ROOT / "bench" / "results" / "islands_quality.jsonl"
+STEPS, BATCH_TOKENS, SEQ_LEN, EVERY, WINDOWS = 1000, 1024, 128, 50, 128
+SYNC_LR = 3e-3
+Curve = list[tuple[float, float]]
+TARGETS = {"h8": 0.05, "h24": 0.10}
+
+
+def arm(
+    name: str, steps: int, m: int = 2, *, lr: float = 1.0, optim: dict[str, Any] | None = None, **more: Any
+) -> tuple[str, dict[str, Any]]:
+    """Return an arm: H = steps over m islands; `lr` is a factor on the synchronous run's learning rate."""
+    shares = more.pop("shares", [BATCH_TOKENS // SEQ_LEN // m] * m)
+    exchange, grow = more.pop("exchange", True), more.pop("grow", None)
+    how = {"rounds": "steps", "steps": steps, "sync_share": 0.15, **more}
+    return name, {
+        "shares": shares,
+        "exchange": exchange,
+        "grow": grow,
+        "lr": lr,
+        "optim": optim or {},
+        "how": how,
+    }
+
+
+ARMS = dict(
+    [
+        arm("sync", 8, 1),
+        arm("sync-lr0.7", 8, 1, lr=0.7),
+        arm("sync-lr1.4", 8, 1, lr=1.4),
+        arm("sync-beta0.95", 8, 1, optim={"betas": [0.9, 0.95]}),
+        arm("h2", 2),
+        arm("h4", 4),
+        arm("h8", 8),
+        arm("h24", 24),
+        arm("h100", 100),
+        arm("never", 24, exchange=False),
+        arm("h8-m4", 8, 4),
+        arm("h24-m4", 24, 4),
+        arm("h8-beta0.95", 8, optim={"betas": [0.9, 0.95]}),
+        arm("h8-local1", 8, local_lr=1.0),
+        arm("h8-nosync", 8, sync_share=0.0),
+        arm("h24-nesterov", 24, outer_lr=0.7, outer_momentum=0.5),
+        arm("h24-int8", 24, compress="int8"),
+        arm("h24-unequal", 24, shares=[6, 2]),
+        arm("h24-grow", 24, grow=[(0.3, 8), (0.6, 24), (2.0, 50)]),
+    ]
+)
+
+
+def write_run(name: str, seed: int) -> Path:
+    """Write an arm's run file; return its path."""
+    found = ARMS[name]
+    run = tomllib.loads((ROOT / "bench" / "islands.toml").read_text())
+    run["run"] |= {"name": f"{name}-{seed}", "out_dir": str(FOLDER), "seed": seed}
+    run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
+    run["train"] |= {"tokens": STEPS * BATCH_TOKENS, "batch_tokens": BATCH_TOKENS, "seq_len": SEQ_LEN}
+    run["train"] |= {"validate_every_steps": EVERY, "validate_windows": WINDOWS}
+    run["optim"] |= {"lr": SYNC_LR * found["lr"], **found["optim"]}
+    run["island"] = [{"name": f"i{n}"} for n in range(len(found["shares"]))]
+    run["islands"] = found["how"]
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path = FOLDER / f"{name}-{seed}.toml"
+    path.write_text(tomli_w.dumps(run))
+    return path
+
+
+def train(name: str, seed: int) -> None:
+    """Train an arm with a seed, and keep its curve."""
+    found, started_s = ARMS[name], time.monotonic()
+    grow = found["grow"]
+    steps = None if grow is None else lambda done: next(h for until, h in grow if done < until)
+    run = InTurn(read_run(write_run(name, seed)), found["shares"], steps=steps, exchange=found["exchange"])
+    points = run.train()
+    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    line = {"arm": name, "seed": seed, "commit": commit.stdout.strip(), "settings": found, "curve": points}
+    append_line(RESULTS, {**line, "seconds": time.monotonic() - started_s})
+    print(name, seed, points[-1], flush=True)
+
+
+def train_all(names: list[str], seeds: list[int]) -> None:
+    """Train what is lacking, each arm in a process of its own, two at a time."""
+    there = curves()
+    lacking = [(name, seed) for seed in seeds for name in names if (name, seed) not in there]
+    command = [sys.executable, __file__, "train-one"]
+    with ThreadPoolExecutor(2) as pool:
+        for _ in pool.map(lambda one: subprocess.run([*command, one[0], "--seeds", str(one[1])], check=True), lacking):
+            pass
+
+
+def curves() -> dict[tuple[str, int], Curve]:
+    """Return tokens and validation loss of every run whose settings are those of its arm now; the newest counts."""
+    lines = read_lines(RESULTS) if RESULTS.exists() else []
+    return {
+        (line["arm"], line["seed"]): [(tokens, loss) for tokens, loss in line["curve"]]
+        for line in lines
+        if line["settings"] == json.loads(json.dumps(ARMS.get(line["arm"])))
+    }
+
+
+def tokens_to(points: Curve, loss: float) -> tuple[float, bool]:
+    """Return after how many tokens a curve reaches a loss, and whether that lies beyond its end."""
+    for (t0, l0), (t1, l1) in pairwise(points):
+        if l1 <= loss < l0:
+            return t0 + (t1 - t0) * (l0 - loss) / (l0 - l1), False
+    (t0, l0), (t1, l1) = points[-max(2, len(points) // 5)], points[-1]
+    return t1 + (t1 - t0) * (l1 - loss) / max(l0 - l1, 1e-9), True
+
+
+def loss_at(points: Curve, tokens: float) -> float:
+    """Return a curve's loss after that many tokens."""
+    return float(np.interp(tokens, *zip(*points, strict=True)))
+
+
+def penalties(name: str, found: dict[tuple[str, int], Curve]) -> list[dict[str, Any]]:
+    """Return an arm's penalty for every seed that both it and the synchronous run have."""
+    penalties, goal = [], 0.9 * STEPS * BATCH_TOKENS
+    for seed in sorted(seed for arm, seed in found if arm == name and ("sync", seed) in found):
+        mine, sync = found[name, seed], found["sync", seed]
+        tokens, beyond = tokens_to(mine, loss_at(sync, goal))
+        ends = {"loss": mine[-1][1], "sync": sync[-1][1]}
+        penalties.append({"seed": seed, "penalty": tokens / goal - 1, "beyond": beyond, **ends})
+    return penalties
+
+
+def bounds(values: list[float]) -> tuple[float, list[float] | None]:
+    """Return the mean and Student's bounds at 95 %; a single value has none."""
+    mean, n = float(np.mean(values)), len(values)
+    if n == 1:
+        return mean, None
+    half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5)
+    return mean, [mean - half, mean + half]
+
+
+def table() -> dict[str, Any]:
+    """Print the table; return the same as a dictionary."""
+    line: dict[str, Any] = {}
+    all_curves = curves()
+    for name in ARMS:
+        if not (found := penalties(name, all_curves)):
+            continue
+        mean, between = bounds([one["penalty"] for one in found])
+        beyond = sum(one["beyond"] for one in found)
+        loss, sync = (float(np.mean([one[key] for one in found])) for key in ("loss", "sync"))
+        line[name] = {"seeds": len(found), "penalty": mean, "bounds": between, "beyond": beyond, "loss": loss}
+        line[name] |= {"sync": sync, "each": [round(one["penalty"], 4) for one in found]}
+        shown = f"[{between[0]:+7.2%}, {between[1]:+7.2%}]" if between else " " * 18
+        note = f"  beyond the end in {beyond}" if beyond else ""
+        print(f"{name:16} {len(found)} seeds {mean:+7.2%} {shown} {loss:.4f} / {sync:.4f}{note}", file=sys.stderr)
+    return line
+
+
+def main() -> int:
+    """Train, or print what was found; 1 when a claim does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("do", choices=["train", "train-one", "table"])
+    parser.add_argument("arms", nargs="*", metavar="ARM", help=", ".join(ARMS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    asked = parser.parse_args()
+    if asked.do == "train":
+        train_all(asked.arms or [*ARMS], asked.seeds)
+    elif asked.do == "train-one":
+        train(asked.arms[0], asked.seeds[0])
+    else:
+        line = table()
+        print(json.dumps(line))
+        return int(any(name in line and line[name]["penalty"] > most for name, most in TARGETS.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
