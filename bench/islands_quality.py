@@ -73,6 +73,8 @@ ARMS = dict(
         arm("h24-m4", 24, 4),
         arm("h8-beta0.95", 8, optim={"betas": [0.9, 0.95]}),
         arm("h8-local1", 8, local_lr=1.0),
+        arm("h8-lr1.4-local1", 8, lr=1.4, local_lr=1.0),
+        arm("h8-lr1.4", 8, lr=1.4),
         arm("h8-nosync", 8, sync_share=0.0),
         arm("h24-nesterov", 24, outer_lr=0.7, outer_momentum=0.5),
         arm("h24-int8", 24, compress="int8"),
