@@ -2,10 +2,11 @@
 
     python bench/islands_quality.py train sync h8 --seeds 0 1 2 3 4     trains what is lacking, two at a time
     python bench/islands_quality.py table                               the table, and one JSON line
+    python bench/islands_quality.py check                               whether real processes end with the same bits
 
 Each run adds a line with its curve to bench/results/islands_quality.jsonl, which the table is made of.
 
-Every arm trains bench/islands.toml on the same 1,000 steps of 1,024 tokens; "sync" on the whole batch, the others by
+Every arm trains bench/islands.toml on the same 1,000 steps of 2,048 tokens; "sync" on the whole batch, the others by
 islands_in_turn.py. Losses are those of the same 128 held-out windows, each 50 steps. The penalty of an arm is
 tokens(arm reaches the loss that sync has at 90 % of its tokens) / (90 % of sync's tokens) - 1, seed by seed; bounds
 are Student's at 95 %. An arm that never gets there within its tokens is at least 11 %, and counts with what it would
@@ -13,7 +14,9 @@ need if it went on as steeply as over its last fifth: marked "beyond". "never" d
 """
 
 import argparse
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -29,13 +32,15 @@ from islands_in_turn import InTurn
 from scipy import stats
 
 from everyflop.base.files import append_line, read_lines
+from everyflop.checkpoint import weights_sha256
 from everyflop.spec.read import read_run
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "runs" / "quality"
+CONFIG = ROOT / "bench" / "islands.toml"
 RESULTS = ROOT / "bench" / "results" / "islands_quality.jsonl"
-STEPS, BATCH_TOKENS, SEQ_LEN, EVERY, WINDOWS = 1000, 1024, 128, 50, 128
-SYNC_LR = 3e-3
+STEPS, BATCH_TOKENS, SEQ_LEN, EVERY, WINDOWS = 1000, 2048, 128, 50, 128
+SYNC_LR = 4e-3
 Curve = list[tuple[float, float]]
 TARGETS = {"h8": 0.05, "h24": 0.10}
 
@@ -78,19 +83,25 @@ ARMS = dict(
         arm("h8-nosync", 8, sync_share=0.0),
         arm("h24-nesterov", 24, outer_lr=0.7, outer_momentum=0.5),
         arm("h24-int8", 24, compress="int8"),
-        arm("h24-unequal", 24, shares=[6, 2]),
+        arm("h24-unequal", 24, shares=[12, 4]),
         arm("h24-grow", 24, grow=[(0.3, 8), (0.6, 24), (2.0, 50)]),
     ]
 )
 
 
-def write_run(name: str, seed: int) -> Path:
+def settings_of(name: str) -> dict[str, Any]:
+    """Return all that an arm's curve depends on besides seed and code, as plain JSON."""
+    common = {"batch_tokens": BATCH_TOKENS, "lr": SYNC_LR, "file": hashlib.sha256(CONFIG.read_bytes()).hexdigest()[:16]}
+    return json.loads(json.dumps({**common, **ARMS[name]}))
+
+
+def write_run(name: str, seed: int, steps: int = STEPS) -> Path:
     """Write an arm's run file; return its path."""
     found = ARMS[name]
-    run = tomllib.loads((ROOT / "bench" / "islands.toml").read_text())
+    run = tomllib.loads(CONFIG.read_text())
     run["run"] |= {"name": f"{name}-{seed}", "out_dir": str(FOLDER), "seed": seed}
     run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
-    run["train"] |= {"tokens": STEPS * BATCH_TOKENS, "batch_tokens": BATCH_TOKENS, "seq_len": SEQ_LEN}
+    run["train"] |= {"tokens": steps * BATCH_TOKENS, "batch_tokens": BATCH_TOKENS, "seq_len": SEQ_LEN}
     run["train"] |= {"validate_every_steps": EVERY, "validate_windows": WINDOWS}
     run["optim"] |= {"lr": SYNC_LR * found["lr"], **found["optim"]}
     run["island"] = [{"name": f"i{n}"} for n in range(len(found["shares"]))]
@@ -109,7 +120,7 @@ def train(name: str, seed: int) -> None:
     run = InTurn(read_run(write_run(name, seed)), found["shares"], steps=steps, exchange=found["exchange"])
     points = run.train()
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    line = {"arm": name, "seed": seed, "commit": commit.stdout.strip(), "settings": found, "curve": points}
+    line = {"arm": name, "seed": seed, "commit": commit.stdout.strip(), "settings": settings_of(name), "curve": points}
     append_line(RESULTS, {**line, "seconds": time.monotonic() - started_s})
     print(name, seed, points[-1], flush=True)
 
@@ -124,13 +135,27 @@ def train_all(names: list[str], seeds: list[int]) -> None:
             pass
 
 
+def check(name: str = "h8-nosync", steps: int = 40) -> bool:
+    """Whether real processes end with the bits of islands in turn, where gradients are never exchanged."""
+    path = write_run(name, 0, steps)
+    run_dir = path.with_suffix("")
+    shutil.rmtree(run_dir, ignore_errors=True)
+    mine = InTurn(read_run(path), ARMS[name]["shares"])
+    mine.train()
+    subprocess.run([sys.executable, "-m", "everyflop", "train", str(path)], check=True, stdout=sys.stderr)
+    real = json.loads((run_dir / "summary.json").read_text())["weights_sha256"]
+    here = weights_sha256(dict(mine.replicas[0].session.model.named_parameters()))
+    print(f"in turn {here}\nreal    {real}", file=sys.stderr)
+    return here == real
+
+
 def curves() -> dict[tuple[str, int], Curve]:
     """Return tokens and validation loss of every run whose settings are those of its arm now; the newest counts."""
     lines = read_lines(RESULTS) if RESULTS.exists() else []
     return {
         (line["arm"], line["seed"]): [(tokens, loss) for tokens, loss in line["curve"]]
         for line in lines
-        if line["settings"] == json.loads(json.dumps(ARMS.get(line["arm"])))
+        if line["arm"] in ARMS and line["settings"] == settings_of(line["arm"])
     }
 
 
@@ -189,7 +214,7 @@ def table() -> dict[str, Any]:
 def main() -> int:
     """Train, or print what was found; 1 when a claim does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("do", choices=["train", "train-one", "table"])
+    parser.add_argument("do", choices=["train", "train-one", "check", "table"])
     parser.add_argument("arms", nargs="*", metavar="ARM", help=", ".join(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     asked = parser.parse_args()
@@ -197,6 +222,8 @@ def main() -> int:
         train_all(asked.arms or [*ARMS], asked.seeds)
     elif asked.do == "train-one":
         train(asked.arms[0], asked.seeds[0])
+    elif asked.do == "check":
+        return int(not check())
     else:
         line = table()
         print(json.dumps(line))

@@ -193,7 +193,8 @@ class _Process:
 
     def _validate(self, limit: int, step: int) -> None:
         for name, windows in self.prepared.validation.items():
-            result = validate(self.session.model, windows, self.device.torch, limit=limit)
+            with self.replica.at_anchor():
+                result = validate(self.session.model, windows, self.device.torch, limit=limit)
             facts = {"set": name, "loss": result.loss, "bits_per_byte": result.bits_per_byte}
             self.telemetry.event("validation", step=step, windows=min(limit, len(windows)), **facts)
 
