@@ -36,10 +36,17 @@ def test_before_steps_of_other_sizes_time_is_taken_to_be_proportional_to_sequenc
 
 
 def test_steps_of_several_sizes_show_what_is_fixed():
-    step_time = known(*[(n, 1.0 + 0.5 * n) for n in (6, 8, 10) * 4])
+    step_time = known(*[(n, 1.0 + 0.5 * n) for n in (4, 8, 12) * 8])
 
-    assert step_time.seconds(20) == pytest.approx(11.0, rel=0.02)
-    assert step_time.sequences(6.0) == pytest.approx(10.0, rel=0.02)
+    assert 11.0 < step_time.seconds(20) < 11.5  # 12.5 where time is proportional to sequences
+    assert step_time.sequences(7.0) == pytest.approx(12.0, rel=0.02)
+
+
+@given(st.lists(st.tuples(st.integers(1, 99), st.floats(0.01, 100)), min_size=1, max_size=30), st.floats(-1, 1e4))
+def test_no_step_grows_far_beyond_the_share_whatever_times_were_measured(steps, left_s):
+    share = steps[-1][0]
+
+    assert 0 <= next_sequences(known(*steps), left_s, share) <= 2 * max(share, max(n for n, _ in steps)) + 1
 
 
 def test_what_is_new_outweighs_what_is_old():

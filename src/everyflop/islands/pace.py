@@ -3,9 +3,13 @@
 FORGET = 0.9
 """Weight of what was known of step times before, at each new one."""
 
-DOUBT = 0.03
+DOUBT = 0.2
 """How firmly a step's time is taken to be proportional to its sequences, until steps of several sizes say otherwise:
-as steps that differ by this share of their size."""
+as steps that differ by this share of their size. Times of equal steps differ by a fifth on a shared machine, and say
+nothing of sizes then."""
+
+LEAST_SLOPE = 0.5
+"""Of a step's time, at least so much is proportional to its sequences: the last step would grow without bound."""
 
 
 class StepTime:
@@ -41,7 +45,7 @@ class StepTime:
         proportional, doubt = s / n, (DOUBT * n) ** 2
         spread, slope = nn - n * n, ns - n * s
         b = (slope + doubt * proportional) / (spread + doubt)
-        return n, s, min(max(b, 0.1 * proportional), proportional)
+        return n, s, min(max(b, LEAST_SLOPE * proportional), proportional)
 
 
 def next_sequences(step_time: StepTime, left_s: float, share: int, *, unit: int = 1) -> int:
