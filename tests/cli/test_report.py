@@ -33,6 +33,13 @@ def test_page_and_pictures_go_where_they_are_asked_to(finished, everyflop, tmp_p
     }
 
 
+def test_a_run_is_compared_with_a_control(finished, everyflop, tmp_path):
+    ended = everyflop("report", finished, "--against", finished, "--out", tmp_path / "r.html")
+
+    assert ended.code == 0, ended.err
+    assert f"Against {finished}" in (tmp_path / "r.html").read_text()
+
+
 def test_a_run_under_way_has_a_report(finished, everyflop, tmp_path):
     shutil.copytree(finished, tmp_path / "tiny")
     (tmp_path / "tiny" / "summary.json").unlink()
@@ -45,6 +52,7 @@ def test_a_run_under_way_has_a_report(finished, everyflop, tmp_path):
     ("arguments", "message"),
     [
         (["nowhere"], "nowhere has no run.toml"),
+        (["RUN", "--against", "nowhere"], "nowhere has no run.toml"),
         (["RUN", "--out", "missing/r.html"], "there is no folder 'missing'"),
         (["RUN", "--out", "RUN/metrics.jsonl"], "is read, and would be overwritten"),
         (["RUN", "--png", "missing/pictures"], "missing/pictures"),

@@ -221,3 +221,23 @@ def test_islands_die_with_the_process_that_started_them_and_the_run_goes_on(star
     _, err = again.communicate(timeout=200)
     assert again.returncode == 0, err
     assert sorted(used_samples(run_dir)) == list(range(8 * 400))
+
+
+@pytest.mark.full
+def test_a_run_moves_to_other_islands_and_its_report_says_where(start_everyflop, write_run_file, everyflop, tmp_path):
+    run_file, run_dir = write_run_file(tmp_path, **LONG), tmp_path / "runs" / "tiny"
+    process = start_everyflop("train", run_file)
+    wait_for_round(run_dir, 30, process)
+    process.terminate()
+    process.communicate(timeout=60)
+    moved_at = read_lines(run_dir / "rounds.jsonl")[-1]["tokens"]
+    others = write_run_file(tmp_path, **{**LONG, "island": [{"name": "one"}, {"name": "two"}, {"name": "three"}]})
+    again = start_everyflop("train", others, "--resume")
+    _, err = again.communicate(timeout=200)
+
+    assert again.returncode == 0, err
+    assert sorted(used_samples(run_dir)) == list(range(8 * 400))
+    assert everyflop("report", run_dir, "--against", run_dir).code == 0
+    page = (run_dir / "report.html").read_text()
+    assert "it moved to one, three, two in place of fast, slow." in page
+    assert moved_at < 256 * 400

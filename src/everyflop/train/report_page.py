@@ -10,6 +10,7 @@ from everyflop.base.units import SECONDS_PER_HOUR, money, percent, short_count, 
 from everyflop.spec.run import RunSpec
 from everyflop.train.predicted import comparison_rows, doubt
 from everyflop.train.report import IslandSums, Report
+from everyflop.train.report_against import Comparison, against_section
 from everyflop.train.report_html import document, paragraph, picture, section, table, tiles
 from everyflop.train.report_pictures import Pictures, bytes_unit
 
@@ -17,9 +18,10 @@ MOST_DECISIONS = 100
 """Of the guards, on the page; all are in the run directory."""
 
 
-def report_page(report: Report, pictures: Pictures) -> str:
-    """Return the whole page."""
-    return document(f"Run {report.run.run.name}", [part(report, pictures) for part in _PARTS])
+def report_page(report: Report, pictures: Pictures, against: Comparison | None = None) -> str:
+    """Return the whole page; with a comparison, that at its end."""
+    parts = [part(report, pictures) for part in _PARTS]
+    return document(f"Run {report.run.run.name}", [*parts, *([against_section(against)] if against else [])])
 
 
 def _answer(report: Report, pictures: Pictures) -> str:
