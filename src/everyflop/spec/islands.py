@@ -23,7 +23,7 @@ class IslandSpec(Spec):
     price_per_device_hour: float | None = Field(default=None, ge=0)
     """Overrides that of [money]."""
     slowdown: float = Field(default=1.0, ge=1, le=1000)
-    """Simulates a slower device: multiplies the time of each step, by waiting."""
+    """Simulates a slower device: multiplies the processor time of all that it does, by waiting."""
     link_gbit_per_s: float | None = Field(default=None, gt=0)
     """Simulates a thin link to the coordinator, in each direction."""
     link_latency_ms: float = Field(default=0.0, ge=0, le=10_000)
