@@ -93,4 +93,9 @@ def test_no_step_is_begun_whose_larger_part_comes_after_the_bell():
 
 @pytest.mark.parametrize(("left_s", "sequences"), [(2.0, 8), (2.4, 8), (2.6, 12), (1.2, 4)])
 def test_sizes_are_whole_units(left_s: float, sequences: int):
-    assert next_sequences(known((8, 2.0)), left_s, 8, unit=4) == sequences
+    assert next_sequences(known((8, 2.0)), left_s, 8, unit=4, last_unit=4) == sequences
+
+
+def test_only_the_last_step_of_a_round_may_end_within_a_unit():
+    assert next_sequences(known((8, 2.0)), 4.5, 8, unit=4) == 8
+    assert next_sequences(known((8, 2.0)), 2.5, 8, unit=4) == 10

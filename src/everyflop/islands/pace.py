@@ -48,12 +48,14 @@ class StepTime:
         return n, s, min(max(b, LEAST_SLOPE * proportional), proportional)
 
 
-def next_sequences(step_time: StepTime, left_s: float, share: int, *, unit: int = 1) -> int:
-    """Return the size of the next step with left_s until the bell, in whole units; 0: no step ends near enough to it.
+def next_sequences(step_time: StepTime, left_s: float, share: int, *, unit: int = 1, last_unit: int = 1) -> int:
+    """Return the size of the next step with left_s until the bell; 0: no step ends near enough to it.
 
-    The time that is left is cut into whole steps of about `share` sequences each, and their size is what fills it.
+    The time that is left is cut into whole steps of about `share` sequences each, and their size is what fills it: in
+    whole units, of which the last step of a round has smaller ones.
     """
     steps = round(left_s / step_time.seconds(share))
     if steps < 1:
         return 0
+    unit = unit if steps > 1 else last_unit
     return max(1, round(step_time.sequences(left_s / steps) / unit)) * unit

@@ -159,8 +159,8 @@ class Island:
             payload, self.replica.residual = _encode(moved, statistics, self.how.compress, self.replica.residual)
         self._finish_s = 0.0 if begin["ahead"] else self._now_s() - trained_s + self.member.send_s
         work = {"steps": len(steps.lines), "samples": steps.samples, "tokens": steps.samples * steps.seq_len}
-        work["sizes"] = [*steps.sizes]
-        facts = _facts(moved, statistics, self.how.compress, **work, train_s=steps.train_s, lines=[*steps.lines])
+        noted = {"sizes": [*steps.sizes], "train_s": steps.train_s, "lines": [*steps.lines]}
+        facts = _facts(moved, statistics, self.how.compress, **work, **noted)
         return Trained(payload, facts, weights=flatten(self.replica.parameters) if begin["ahead"] else None)
 
     def _next_step(self, stop: StopRequest) -> int:
@@ -176,7 +176,9 @@ class Island:
         if not steps.step_time.known:
             return share
         left_s = self._began_s + begin["seconds"] - self._finish_s - self._now_s()
-        return next_sequences(steps.step_time, left_s, share, unit=steps.unit) or (0 if done else share)
+        unit, last_unit = steps.units
+        found = next_sequences(steps.step_time, left_s, share, unit=unit, last_unit=last_unit)
+        return found or (0 if done else share)
 
     def _step(self, sequences: int) -> None:
         self.steps.step(sequences)

@@ -58,10 +58,13 @@ class LocalSteps:
         return self.lines[-1]["step_s"] if self.lines else 0.0
 
     @property
-    def unit(self) -> int:
-        """What the sizes of steps are multiples of: a compiled model must see few shapes."""
-        settled = self.replica.session.settled
-        return min(settled.micro_batch, self.begin["sequences"]) if self.replica.session.model.compiled else 1
+    def units(self) -> tuple[int, int]:
+        """What the sizes of steps, and of the last one of a round, are multiples of.
+
+        Whole micro-batches are faster (3 % in bench/islands.toml); a compiled model must see few shapes always.
+        """
+        whole = min(self.replica.session.settled.micro_batch, self.begin["sequences"])
+        return whole, whole if self.replica.session.model.compiled else 1
 
     def start(self, begin: Header) -> bool:
         """Begin a round. Steps done ahead of it count as its first, if the round's samples begin with theirs.
