@@ -21,6 +21,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,20 @@ def train_in_namespaces(path: Path) -> Path:
 
 
 def lost_share(run_dir: Path) -> float:
-    """Return the share of islands' time that was not spent training, in rounds after the start but the ends."""
-    records = [one for one in read_lines(run_dir / "rounds.jsonl") if one["exchange"] == "weights"][1:-1]
-    members = [member for record in records for member in record["members"].values()]
+    """Return the share of islands' time that was not spent training, in full rounds but the first.
+
+    With overlap, only rounds whose update before travelled while islands trained: at its end a run does without, so
+    that every sample is used.
+    """
+    records = [one for one in read_lines(run_dir / "rounds.jsonl") if one["exchange"] == "weights"]
+    overlaps = any(record["ahead"] for record in records)
+    full = max(record["planned_steps"] for record in records)
+    members = [
+        member
+        for before, record in pairwise(records)
+        if record["planned_steps"] == full and bool(before["ahead"]) == overlaps
+        for member in record["members"].values()
+    ]
     lost, trained = sum(m["lost_s"] for m in members), sum(m["train_s"] for m in members)
     return lost / (lost + trained)
 
