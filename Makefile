@@ -14,7 +14,7 @@ RECIPE ?= recipes/tiny_cpu.toml
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --disable-pip-version-check $(PIP_ARGS)
-BENCHES := $(filter-out bench/check_docs.py,$(wildcard bench/*.py))
+BENCHES := $(filter-out bench/check_docs.py bench/islands_in_turn.py,$(wildcard bench/*.py))
 
 .PHONY: install train test test-full check bench docs $(BENCHES)
 

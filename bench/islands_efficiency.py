@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+from islands_faults import process_of
 
 from everyflop.base.files import read_lines
 
@@ -97,16 +98,6 @@ def _joined(run_dir: Path, islands: list[str]) -> bool:
     path = run_dir / "events.jsonl"
     joined = {event["island"] for event in read_lines(path) if event["event"] == "join"} if path.exists() else set()
     return joined >= {*islands}
-
-
-def process_of(run_dir: Path, name: str) -> int:
-    """Return the process of an island."""
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if str(run_dir / "islands" / "run.toml") in words and name in words:
-                return int(folder.name)
-    raise SystemExit(f"no process of island {name}")
 
 
 def rates(records: list[dict[str, Any]], *, over: str) -> dict[str, float]:

@@ -27,11 +27,11 @@ class LocalSteps:
         stream: TrainStream,
         *,
         mfu: Callable[[float], float],
-        slow: SlowDevice | None = None,
+        slow: SlowDevice,
         now_s: Callable[[], float] = time.monotonic,
     ):
         self.spec, self.replica, self.stream = spec, replica, stream
-        self.slow = slow or SlowDevice(spec.slowdown)
+        self.slow = slow
         self.step_time = StepTime()
         self._mfu, self._now_s = mfu, now_s
         self.seq_len = replica.session.settled.run.train.seq_len
@@ -61,7 +61,7 @@ class LocalSteps:
     def units(self) -> tuple[int, int]:
         """What the sizes of steps, and of the last one of a round, are multiples of.
 
-        Whole micro-batches are faster (3 % in bench/islands.toml); a compiled model must see few shapes always.
+        Whole micro-batches are faster (1 to 5 % in bench/islands.toml); a compiled model must see few shapes always.
         """
         whole = min(self.replica.session.settled.micro_batch, self.begin["sequences"])
         return whole, whole if self.replica.session.model.compiled else 1
