@@ -59,7 +59,7 @@ def train(
     run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
     slowdown = {one: 1.0 if quota else SPEEDS["first"] / SPEEDS[one] for one in islands}
     run["island"] = [{"name": one, "slowdown": slowdown[one]} for one in islands]
-    run["islands"] = {"steps": steps, "sync_share": (SYNC_STEPS - 0.5) / n_steps, **how}
+    run["islands"] = {"steps": steps, "round_share": 1.0, "sync_share": (SYNC_STEPS - 0.5) / n_steps, **how}
     path = folder / f"{name}.toml"
     path.write_text(tomli_w.dumps(run))
     process = subprocess.Popen([sys.executable, "-m", "everyflop", "train", str(path)], stdout=sys.stderr)

@@ -4,7 +4,6 @@ What is computed is what islands and coordinator compute, by the same functions,
 left out is sockets, waiting and the clock. `bench/islands_quality.py check` compares it with real processes.
 """
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -14,37 +13,28 @@ from everyflop.backend.device import detect
 from everyflop.data.prepare import prepare
 from everyflop.islands.codec import decode, encode, encoded_bytes
 from everyflop.islands.commit import Merged, Update, merge_updates
-from everyflop.islands.flat import moved_from
 from everyflop.islands.guards import REMEMBERED
-from everyflop.islands.rounds import Round, is_synchronous, local_lr, total_samples
+from everyflop.islands.rounds import Round, is_synchronous, longest_round, total_samples
 from everyflop.islands.samples import Ranges
 from everyflop.spec.run import RunSpec
 from everyflop.train.local_steps import LocalSteps
 from everyflop.train.replica import Replica
 from everyflop.train.resume import settle_as_before
-from everyflop.train.router_vector import routers_to_vector
 from everyflop.train.run_dir import RunDir
 from everyflop.train.session import build_run_model, build_session
 from everyflop.train.slow_device import SlowDevice
 from everyflop.train.update import compute, conclude
 from everyflop.train.validate import validate
 
-Steps = Callable[[float], int]
-"""H as a function of the share of tokens done."""
-
 
 class InTurn:
     """A run with islands of given shares of the batch, in sequences."""
 
-    def __init__(
-        self, run: RunSpec, shares: list[int], *, steps: Steps | None = None, exchange: bool = True, rows=None
-    ):
-        self.rows = rows
+    def __init__(self, run: RunSpec, shares: list[int], *, exchange: bool = True):
         torch.set_num_threads(1)
         device, self.how, self.shares, self.exchange = detect(processor=True), run.islands, shares, exchange
         settled = settle_as_before(run, RunDir(run.dir), device).settled
         self.run, self.device = settled.run, device.torch
-        self.steps_at: Steps = steps or (lambda done: self.how.steps)
         prepared = prepare(self.run)
         (self.held_out,) = prepared.validation.values()
         sessions = [build_session(settled, build_run_model(settled, device), device) for _ in shares]
@@ -77,7 +67,7 @@ class InTurn:
                     self._spread()
                     apart = True
                 left = (total - self.sample) // self.sequences
-                self._round(min(self.steps_at(self.sample / total), left))
+                self._round(min(self.how.steps, longest_round(self.step, self.how), left))
             every = self.run.train.validate_every_steps
             if before // every != self.step // every:
                 model, limit = self.replicas[0].session.model, self.run.train.validate_windows
@@ -87,7 +77,7 @@ class InTurn:
     def _whole_batch(self) -> None:
         """Do a step as one process would; gradients of all islands' parts add up to its."""
         session, steps = self.replicas[0].session, self.islands[0]
-        steps.begin = self._begin(1, self.sequences, 1.0)
+        steps.begin = self._begin(1, self.sequences)
         conclude(session, compute(session, steps.stream.batch(self.sample, self.sequences)), lr=steps.lr(0))
         session.progress.step += 1
         self.step, self.sample = self.step + 1, self.sample + self.sequences
@@ -98,38 +88,44 @@ class InTurn:
             header, payload = self.replicas[0].give()
             replica.take(header, memoryview(payload))
 
-    def _begin(self, steps: int, sequences: int, lr_factor: float, ranges: Ranges | None = None) -> dict[str, Any]:
+    def _begin(self, steps: int, sequences: int, ranges: Ranges | None = None) -> dict[str, Any]:
         batch_tokens = self.sequences * self.run.train.seq_len
-        places = {"tokens": self.tokens, "batch_tokens": batch_tokens, "step": self.step, "lr_factor": lr_factor}
-        return {**places, "steps": steps, "sequences": sequences, "ranges": ranges or []}
+        places = {"tokens": self.tokens, "batch_tokens": batch_tokens, "step": self.step}
+        how = {"exchange": "weights", "part": sequences / self.sequences if self.exchange else 1.0}
+        return {**places, **how, "steps": steps, "sequences": sequences, "ranges": ranges or []}
 
     def _round(self, n_steps: int) -> None:
         shares = {steps.spec.name: share for steps, share in zip(self.islands, self.shares, strict=True)}
-        lr_factor = self.how.local_lr or local_lr(shares) if self.exchange else 1.0
-        updates = {one.spec.name: self._part(one, shares[one.spec.name], n_steps, lr_factor) for one in self.islands}
+        for steps in self.islands:
+            self._train(steps, shares, n_steps)
         self.step, self.sample = self.step + n_steps, self.sample + n_steps * self.sequences
         if self.exchange:
+            updates = {one.spec.name: self._update(one, n_steps) for one in self.islands}
             plan = Round("weights", n_steps, None, self.sequences, shares)
             merged = merge_updates(updates, plan, self.how, rates=self.rates, residual=self.residual)
             self._apply(merged)
 
-    def _part(self, steps: LocalSteps, share: int, n_steps: int, lr_factor: float) -> Update:
-        """Train one island's part of a round; return its update."""
-        replica, number = steps.replica, self.islands.index(steps)
+    def _train(self, steps: LocalSteps, shares: dict[str, int], n_steps: int) -> None:
+        """Train one island's part of a round."""
+        share, number = shares[steps.spec.name], self.islands.index(steps)
         first = self.sample + n_steps * sum(self.shares[:number])
         steps.forget()
-        steps.start(self._begin(n_steps, share, lr_factor, [[first, n_steps * share]]))
-        anchor = replica.anchor_now()
+        steps.start(self._begin(n_steps, share, [[first, n_steps * share]]))
+        steps.replica.anchor_now()
         for _ in range(n_steps):
             steps.step(share)
-        moved, statistics = moved_from(anchor, replica.parameters), routers_to_vector(replica.session)
+
+    def _update(self, steps: LocalSteps, n_steps: int) -> Update:
+        """Return what an island hands in."""
+        replica = steps.replica
+        moved, statistics = replica.hand_in(n_steps)
         wanted = moved if replica.residual is None else moved + replica.residual
         payload = memoryview(encode(wanted, self.how.compress, statistics))
         if self.how.compress == "int8":
             size = encoded_bytes(moved.size, "int8")
             replica.residual = wanted - decode(payload[:size], "int8", moved.size)
         sizes = {"n": moved.size, "dtype": moved.dtype.name, "n_stats": statistics.size, "hash": replica.hash}
-        work = {"steps": n_steps, "samples": n_steps * share, "tokens": n_steps * share * steps.seq_len}
+        work = {"steps": n_steps, "samples": steps.samples, "tokens": steps.samples * steps.seq_len}
         return Update(steps.spec.name, {**sizes, **work, "compress": self.how.compress}, payload, whole=True)
 
     def _apply(self, merged: Merged) -> None:
@@ -142,6 +138,6 @@ class InTurn:
             anchor = replica.anchor_now()
             size = encoded_bytes(anchor.size, merged.compress)
             update = decode(payload[:size], merged.compress, anchor.size)
-            routers = decode(payload[size:], "fp32", merged.n_stats, "float64")
-            replica.move_to(replica.outer.apply(anchor, update), routers)
+            statistics = decode(payload[size:], "fp32", merged.n_stats, "float64")
+            replica.move_to(replica.outer.apply(anchor, update), statistics)
         assert all(a.hash == b.hash for a, b in pairwise(self.replicas))

@@ -43,7 +43,7 @@ def write_run(folder: Path, name: str, n_rounds: int, link: dict[str, float], ho
     run["train"] |= {"batch_tokens": batch, "tokens": batch * n_steps}
     run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
     run["island"] = [{"name": f"i{number}", **link} for number in range(ISLANDS)]
-    run["islands"] = {"sync_share": (SYNC_STEPS - 0.5) / n_steps, **how}
+    run["islands"] = {"round_share": 1.0, "sync_share": (SYNC_STEPS - 0.5) / n_steps, **how}
     path = folder / f"{name}.toml"
     path.write_text(tomli_w.dumps(run))
     return path

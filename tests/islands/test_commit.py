@@ -143,10 +143,11 @@ def test_the_past_that_an_update_is_judged_by_is_that_of_the_same_kind_of_exchan
     assert merged(update("a", [100.0]), exchange="weights", rates=past).applied
 
 
-def test_a_norm_is_judged_for_each_root_of_a_step():
-    result = merged(update("a", [6.0], steps=9), update("b", [2.0], steps=1))
+def test_a_norm_is_judged_for_each_root_of_a_step_and_of_one_over_the_part_of_the_batch():
+    result = merged(update("a", [6.0], tokens=900, steps=9), update("b", [2.0], tokens=100), lost=100)
 
-    assert result.rates == {"a": pytest.approx(2.0), "b": pytest.approx(2.0)}
+    # Of 200 sequences in a step each has 10, 9 steps of one and 1 of the other: 3 and 1 times root of 20.
+    assert result.rates == {"a": pytest.approx(2 / 20**0.5), "b": pytest.approx(2 / 20**0.5)}
 
 
 def test_the_norm_of_a_gradient_is_judged_for_its_part_of_the_batch():
@@ -191,7 +192,7 @@ def test_a_commit_says_of_each_update_what_became_of_it_and_holds_no_nan():
     result = merged(bad, good, nothing("c"))
     entries = [result.entry(one) for one in (bad, good, nothing("c"))]
 
-    assert [entry["rate"] for entry in entries] == [None, 1.0, None]
+    assert [entry["rate"] for entry in entries] == [None, pytest.approx(8**-0.5), None]  # 2 / (4 steps / root of half)
     assert [entry["accepted"] for entry in entries] == [False, True, True]
     assert [entry["weight"] for entry in entries] == [0.0, 1.0, 0.0]
     assert [entry["sent_bytes"] for entry in entries] == [12, 12, 0]  # a number in fp32 and one in fp64
@@ -227,7 +228,7 @@ def test_compressed_updates_are_merged_as_what_they_say(how: Any):
 def test_islands_merge_to_the_same_bits_in_whatever_order_they_handed_in():
     rng = np.random.default_rng(0)
     updates = [
-        update(name, rng.standard_normal(100).tolist(), tokens=n) for name, n in {"a": 3, "b": 7, "c": 9}.items()
+        update(name, rng.standard_normal(100).tolist(), tokens=n) for name, n in {"a": 30, "b": 70, "c": 90}.items()
     ]
 
     assert merged(*updates).payload == merged(*reversed(updates)).payload

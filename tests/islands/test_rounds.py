@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everyflop.islands.rounds import Round, is_synchronous, local_lr, plan_round, total_samples
+from everyflop.islands.rounds import Round, is_synchronous, plan_round, total_samples
 from everyflop.optim.batch import batch_tokens_at
 from everyflop.spec.islands import IslandsSpec
 from everyflop.spec.train import TrainSpec
@@ -18,24 +18,14 @@ SPEEDS = {"a": 30.0, "b": 20.0}
 
 
 def planned(*, tokens_done: int = 5000, samples_left: int = 500, train: TrainSpec = TRAIN, **how: Any) -> Round:
-    return plan_round(SPEEDS, train, IslandsSpec(**how), tokens_done=tokens_done, samples_left=samples_left)
+    islands = IslandsSpec(**{"round_share": 1.0, **how})
+    return plan_round(SPEEDS, train, islands, tokens_done=tokens_done, samples_left=samples_left)
 
 
 def test_gradients_are_exchanged_at_every_step_at_first():
     plan = planned(tokens_done=1490, sync_share=0.15)
 
     assert (plan.exchange, plan.steps, plan.seconds) == ("gradients", 1, None)
-
-
-@pytest.mark.parametrize(("shares", "factor"), [([4], 1.0), ([4, 4], 2**0.5), ([1, 1, 1, 1], 2.0), ([9, 0], 1.0)])
-def test_alone_an_island_takes_longer_steps_by_the_root_of_the_number_of_equal_islands(shares, factor):
-    assert local_lr({str(number): share for number, share in enumerate(shares)}) == pytest.approx(factor)
-
-
-def test_steps_whose_gradients_are_exchanged_are_those_of_the_whole_batch():
-    assert planned(tokens_done=0).lr_factor == 1.0
-    assert planned().lr_factor == pytest.approx(1 / (0.6**1.5 + 0.4**1.5))  # shares 6 and 4
-    assert planned(local_lr=1.2).lr_factor == 1.2
 
 
 def test_weights_are_exchanged_after_the_synchronous_share_of_the_run():
@@ -49,6 +39,15 @@ def test_with_one_step_to_a_round_gradients_are_exchanged_for_the_whole_run(sync
 
 def test_without_a_synchronous_share_weights_are_exchanged_from_the_first_round():
     assert not is_synchronous(0, TRAIN, IslandsSpec(sync_share=0.0))
+
+
+@pytest.mark.parametrize(("tokens_done", "steps"), [(1600, 1), (4100, 4), (8000, 8), (9000, 8)])
+def test_a_round_is_a_share_of_the_steps_done_at_most(tokens_done: int, steps: int):
+    assert planned(tokens_done=tokens_done, steps=8, round_share=0.1).steps == steps  # of 16, 41, 80 and 90
+
+
+def test_a_round_of_so_many_seconds_is_a_share_of_the_steps_done_at_most_too():
+    assert planned(tokens_done=4000, round_s=40.0, round_share=0.1).seconds == pytest.approx(8.0)  # 4 steps
 
 
 def test_a_batch_is_shared_out_by_speed():

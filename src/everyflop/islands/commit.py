@@ -143,8 +143,9 @@ def merge_updates(
 
 
 def _size(update: Update, plan: Round) -> float:
-    """Return what an update's norm grows with: its part of the batch, or the root of its steps."""
-    return update.samples / plan.sequences if plan.exchange == "gradients" else math.sqrt(update.steps)
+    """Return what an update's norm grows with: its part of the batch, or the root of its steps over that part."""
+    batches = update.samples / plan.sequences
+    return batches if plan.exchange == "gradients" else update.steps / math.sqrt(batches)
 
 
 def most_common(hashes: list[str]) -> str:

@@ -242,7 +242,7 @@ class Course:
             "tokens": self.tokens,
             "batch_tokens": self.round.sequences * self.train.seq_len,
             "step": self.step,
-            "lr_factor": self.round.lr_factor,
+            "part": sequences / self.round.sequences if self.round.exchange == "weights" else 1.0,
             "leader": self.leader,
             "ahead": 0,
         }
@@ -337,7 +337,6 @@ class Course:
             "exchange": plan.exchange,
             "planned_steps": plan.steps,
             "sequences": plan.sequences,
-            "lr_factor": plan.lr_factor,
             "ahead": plan.ahead,
             "seconds": self.now_s() - self._started_s,
             "members": entries,

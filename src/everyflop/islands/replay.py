@@ -31,8 +31,7 @@ class Replay(Course):
             return
         members = record["members"]
         shares = {name: member["sequences"] for name, member in members.items()}
-        how = {"lr_factor": record["lr_factor"]}
-        self.round = Round(record["exchange"], record["planned_steps"], None, record["sequences"], shares, **how)
+        self.round = Round(record["exchange"], record["planned_steps"], None, record["sequences"], shares)
         self._started_s, self.updates, self.begins = self.now_s(), {}, {}
         self.table.next, self.table.free = record["table"]["next"], record["table"]["free"]
         self.table.held = {name: [list(one) for one in member["ranges"]] for name, member in members.items()}

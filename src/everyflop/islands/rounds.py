@@ -34,8 +34,6 @@ class Round:
     """Each island's sequences of it."""
     ahead: int = 0
     """Steps that islands may train ahead of the next round while their updates travel."""
-    lr_factor: float = 1.0
-    """What islands multiply the learning rate by."""
 
     def holdings(self, available: int) -> dict[str, int]:
         """Return how many samples each island should hold in the round, of those that are available to all.
@@ -80,25 +78,19 @@ def plan_round(
     steps = islands.steps if exchange == "weights" else 1
     if by_clock and islands.round_s is not None:
         steps = max(1, round(islands.round_s / step_s))
+    steps = min(steps, longest_round(tokens_done / (sequences * train.seq_len), islands))
     steps = min(steps, max(1, round(samples_left / sequences)))
     seconds = min(islands.round_s or math.inf, steps * step_s) if by_clock else None
     in_round = steps * sequences
     may_go_ahead = islands.overlap and exchange == "weights" and samples_left >= 3 * in_round
     ahead = max(1, steps // 2) if may_go_ahead else 0  # none at the end, where all samples must be used
     shares = batch_shares(speeds, sequences)
-    lr_factor = 1.0 if exchange == "gradients" else islands.local_lr or local_lr(shares)
-    return Round(exchange, steps, seconds, sequences, shares, ahead, lr_factor)
+    return Round(exchange, steps, seconds, sequences, shares, ahead)
 
 
-def local_lr(shares: Mapping[str, int]) -> float:
-    """Return 1 / sum of p ** 1.5 with p an island's share of the batch: the root of M for M equal islands.
-
-    AdamW divides a gradient by the root of its mean square, which is mostly noise, and that of a batch of p sequences
-    is 1 / p times as large. So an island's steps are sqrt(p) as long along the true gradient as those of the whole
-    batch, and their mean, weighted by p, is sum of p ** 1.5. Measured in docs/islands.md.
-    """
-    total = sum(shares.values())
-    return 1 / sum((share / total) ** 1.5 for share in shares.values())
+def longest_round(steps_done: float, islands: IslandsSpec) -> int:
+    """Return how many steps a round may have after steps_done of the run; 1 is the least."""
+    return max(1, int(islands.round_share * steps_done)) if islands.round_share < 1 else islands.steps
 
 
 def is_synchronous(tokens_done: int, train: TrainSpec, islands: IslandsSpec) -> bool:

@@ -40,16 +40,16 @@ class IslandsSpec(Spec):
 
     steps: Count = 24
     """Optimizer steps between two exchanges, after the synchronous start. With 1, islands exchange gradients."""
-    sync_share: float = Field(default=0.15, ge=0, le=1)
+    round_share: float = Field(default=0.03, gt=0, le=1)
+    """A round has at most this share of the steps done before it: what is learned first is learned fast, and islands
+    that learn it apart from each other learn different things. 1 makes all rounds the same."""
+    sync_share: float = Field(default=0.2, ge=0, le=1)
     """Share of the run's tokens at its start over which gradients are exchanged at every step."""
     rounds: Literal["clock", "steps"] = "clock"
     """"clock" ends a round when its time is up; "steps" after exactly `steps` steps of every island, reproducibly."""
     round_s: float | None = Field(default=None, gt=0)
     """Length of a round by the clock; by default the time that `steps` steps take at the measured speeds. Rounds by
     steps have no length."""
-    local_lr: float | None = Field(default=None, gt=0, le=16)
-    """Factor on the learning rate in rounds that exchange weights; by default that which makes up for the smaller
-    batch that each island's AdamW sees: the root of the number of islands where they are equal."""
     outer_lr: float = Field(default=1.0, gt=0, le=2)
     """Learning rate of the outer step; 1 without momentum is plain averaging."""
     outer_momentum: float = Field(default=0.0, ge=0, lt=1)

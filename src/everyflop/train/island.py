@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from everyflop.islands.codec import Flat, decode, encode, encoded_bytes
-from everyflop.islands.flat import flatten, moved_from, unflatten_into
+from everyflop.islands.flat import flatten, unflatten_into
 from everyflop.islands.member import Ended, Member
 from everyflop.islands.merge import norm
 from everyflop.islands.pace import next_sequences
@@ -22,7 +22,7 @@ from everyflop.islands.wire import Header
 from everyflop.spec.islands import IslandsSpec
 from everyflop.train.local_steps import LocalSteps
 from everyflop.train.replica import Replica
-from everyflop.train.router_vector import routers_to_vector, sums_from_vector, sums_to_vector
+from everyflop.train.router_vector import sums_from_vector, sums_to_vector
 from everyflop.train.step import StepSums
 from everyflop.train.stop import StopRequest
 from everyflop.train.update import compute, conclude
@@ -93,7 +93,8 @@ class Island:
         """Do one round; return the beginning of the next, or None where the island has to join again."""
         self.member.hurry.clear()
         if not self.steps.start(begin):
-            self._go_back()
+            with self.replica.lock:
+                self.replica.go_back()
         trained = self._gradients() if begin["exchange"] == "gradients" else self._weights(stop)
         now_s = self._now_s()
         lost_s = now_s - (self._handed_in_s or self._began_s) - trained.facts["train_s"]
@@ -110,7 +111,8 @@ class Island:
         answer = self._exchange(header, trained, stop)
         if answer is None or answer[0].get("rejoin"):
             self.steps.forget()
-            self._go_back()
+            with self.replica.lock:
+                self.replica.go_back()
             return None
         reply, merged = answer
         self._began_s = self._now_s()
@@ -150,12 +152,12 @@ class Island:
         steps, begin = self.steps, self.steps.begin
         if not begin["ranges"]:
             return _nothing()
-        anchor = self.replica.anchor_now()
+        self.replica.anchor_now()
         while steps.left and (sequences := self._next_step(stop)):
             self._step(sequences)
         trained_s = self._now_s()
         with steps.slow.work():
-            moved, statistics = moved_from(anchor, self.replica.parameters), routers_to_vector(self.replica.session)
+            moved, statistics = self.replica.hand_in(len(steps.lines))
             payload, self.replica.residual = _encode(moved, statistics, self.how.compress, self.replica.residual)
         self._finish_s = 0.0 if begin["ahead"] else self._now_s() - trained_s + self.member.send_s
         work = {"steps": len(steps.lines), "samples": steps.samples, "tokens": steps.samples * steps.seq_len}
@@ -204,15 +206,16 @@ class Island:
                 self._apply_gradients(reply, merged, trained)
             replica.settle()
             return
-        anchor, routers = replica.anchor_now(), replica.routers
-        if reply["applied"]:
-            how, n = reply["compress"], anchor.size
-            update = decode(merged[: encoded_bytes(n, how, anchor.dtype.name)], how, n, anchor.dtype.name)
-            anchor, routers = replica.outer.apply(anchor, update), _statistics(reply, merged)
         ahead = flatten(replica.parameters) - trained.weights if trained.weights is not None else None
-        replica.move_to(anchor, routers)
+        if reply["applied"]:
+            anchor, how = replica.anchor_now(), reply["compress"]
+            size = encoded_bytes(anchor.size, how, anchor.dtype.name)
+            update = decode(merged[:size], how, anchor.size, anchor.dtype.name)
+            replica.move_to(replica.outer.apply(anchor, update), _statistics(reply, merged))
+        else:
+            replica.go_back()
         if ahead is not None:
-            unflatten_into(anchor + ahead, replica.parameters)
+            unflatten_into(replica.anchor_now() + ahead, replica.parameters)
 
     def _apply_gradients(self, reply: Header, merged: memoryview, trained: Trained) -> None:
         """Do the optimizer step of the whole batch."""
@@ -223,13 +226,6 @@ class Island:
         n, name = sum(tensor.numel() for tensor in tensors), str(tensors[0].dtype).removeprefix("torch.")
         unflatten_into(decode(merged[: encoded_bytes(n, "fp32", name)], "fp32", n, name), tensors)
         conclude(session, sums_from_vector(_statistics(reply, merged), sums), lr=self.steps.lr(0))
-
-    def _go_back(self) -> None:
-        """Go back to the anchor: what was trained since is lost."""
-        with self.replica.lock:
-            if self.replica.anchor is not None:
-                self.replica.move_to(self.replica.anchor, self.replica.routers)
-            self.replica.note_progress()
 
     def _gradient_tensors(self) -> list[Any]:
         for parameter in self.replica.parameters:

@@ -143,10 +143,13 @@ class _Process:
             raise ExpectedNo(
                 f"{checkpoint.path} is of a run without islands. Start a run from its weights with model.init_from."
             )
-        self.replica.round, self.replica.record = noted["round"], noted["record"]
-        if "outer.momentum" in checkpoint.tensors:
-            self.replica.outer.buffer = checkpoint.load(["outer.momentum"])["outer.momentum"].numpy()
+        self.replica.round, self.replica.record, self.replica.part = noted["round"], noted["record"], noted["part"]
+        outer = checkpoint.load([name for name in checkpoint.tensors if name.startswith("outer.")])
+        if "outer.momentum" in outer:
+            self.replica.outer.buffer = outer["outer.momentum"].numpy()
         self.replica.settle()
+        self.replica.anchor_now()
+        self.replica.squares = outer["outer.squares"].numpy()
         self.saved_step = self.last_step = checkpoint.step
 
     def _open_dirs(self) -> None:
@@ -203,9 +206,11 @@ class _Process:
         if step == self.saved_step or self.replica.record is None:
             return
         run_dir = self.shared if self.leads else self.own
-        noted = {"name": self.spec.name, "round": self.replica.round, "record": self.replica.record}
-        buffer = self.replica.outer.buffer
-        outer = {} if buffer is None else {"momentum": torch.from_numpy(buffer)}
+        replica, buffer = self.replica, self.replica.outer.buffer
+        noted = {"name": self.spec.name, "round": replica.round, "record": replica.record, "part": replica.part}
+        outer = {"squares": torch.from_numpy(replica.squares_now())}
+        if buffer is not None:
+            outer["momentum"] = torch.from_numpy(buffer)
         with self.replica.at_anchor():
             path = save_session(self.session, run_dir, self.prepared, island=noted, outer=outer)
         self.telemetry.event("save", step=step, path=str(path), why=why, island=self.spec.name)

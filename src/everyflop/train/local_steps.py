@@ -36,6 +36,8 @@ class LocalSteps:
         self._mfu, self._now_s = mfu, now_s
         self.seq_len = replica.session.settled.run.train.seq_len
         self.begin: Header = {}
+        self.part = 1.0
+        """Share of the whole batch that a step is on."""
         self.left: Ranges = []
         self.used: Ranges = []
         self.sizes: list[int] = []
@@ -77,6 +79,9 @@ class LocalSteps:
             self.forget()
             left = begin["ranges"]
         self.begin, self.left = begin, left
+        if begin["ranges"]:
+            self.part = begin["part"]
+            self.replica.train_on(self.part)
         for done, line in enumerate(self.lines):
             line.update(self._place(done))
         return fits
@@ -93,7 +98,7 @@ class LocalSteps:
         with self.slow.work():
             sums = compute(session, self.stream.batch_of(numbers(used)))
             with self.replica.lock:
-                attempt = conclude(session, sums, lr=lr)
+                attempt = conclude(session, sums, lr=lr, part=self.part)
         step_s = self._now_s() - started_s
         self.step_time.note(count(used), step_s)
         line = self.line(count(used), loss=attempt.loss, grad_norm=attempt.grad_norm, lr=lr, step_s=step_s)
@@ -105,7 +110,7 @@ class LocalSteps:
     def lr(self, done: int) -> float:
         """Return the learning rate of the step after `done` steps of this round."""
         settled = self.replica.session.settled
-        return self.begin["lr_factor"] * lr_at(
+        return lr_at(
             self.begin["tokens"] + done * self.begin["batch_tokens"],
             batch_tokens=self.begin["batch_tokens"],
             optim=settled.run.optim,

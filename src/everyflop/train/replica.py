@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from everyflop.islands.codec import Flat
-from everyflop.islands.flat import fingerprint, flatten, unflatten_into
+from everyflop.islands.flat import fingerprint, flatten, moved_from, unflatten_into
 from everyflop.islands.member import Standing, State
 from everyflop.islands.merge import OuterStep
 from everyflop.islands.wire import Header
 from everyflop.optim.optimizer import MOMENTS, optimizer_steps, optimizer_tensors, restore_optimizer
+from everyflop.optim.part import Rows, row_squares, scale_momentum, scale_row_squares
 from everyflop.spec.islands import IslandsSpec
 from everyflop.train.router_vector import Vector, routers_from_vector, routers_to_vector
 from everyflop.train.session import Session
@@ -36,6 +37,12 @@ class Replica:
         self.residual: Flat | None = None
         """What rounding to int8 left out of this island's updates so far."""
         self.routers: Vector = routers_to_vector(session)
+        self.part = 1.0
+        """Share of the whole batch that the momentum is of."""
+        self.squares = self.row_squares()
+        """Mean squares by rows at the anchor, which all islands agreed on."""
+        self.handed_in: Rows | None = None
+        """This island's own mean squares by rows when it handed in; None between rounds."""
         self.hash = ""
         self.settle()
 
@@ -53,11 +60,52 @@ class Replica:
     def anchor_now(self) -> Flat:
         """Return the anchor; from now on weights may move away from it."""
         if self.anchor is None:
-            self.anchor = flatten(self.parameters)
+            self.anchor, self.squares = flatten(self.parameters), self.row_squares()
         return self.anchor
 
-    def move_to(self, anchor: Flat, routers: Vector) -> None:
-        """Agree on another anchor. The lock is held."""
+    def train_on(self, part: float) -> None:
+        """Train on this share of the whole batch from now on; momentum becomes that share of the whole batch's."""
+        with self.lock:
+            scale_momentum(self.session.optimizer, part / self.part)
+            self.part = part
+
+    def hand_in(self, steps: int) -> tuple[Flat, Vector]:
+        """Return what to hand in after so many steps of a round: how far the weights moved, and statistics.
+
+        Statistics are the routers' state, and the mean squares by rows that the whole batch would have if the other
+        islands' gradients were like this one's: the mean of that over islands, weighted by their parts, is the whole
+        batch's.
+        """
+        moved = moved_from(self.anchor_now(), self.parameters)
+        self.handed_in = self.row_squares()
+        kept = self.squares * self.session.settled.run.optim.betas[1] ** steps
+        return moved, np.concatenate([routers_to_vector(self.session), kept + (self.handed_in - kept) / self.part])
+
+    def move_to(self, anchor: Flat, statistics: Vector) -> None:
+        """Agree on another anchor, with statistics as in `hand_in`. The lock is held."""
+        routers, squares = np.split(statistics, [self.routers.size])
+        self._place(anchor, routers)
+        before = self.row_squares() if self.handed_in is None else self.handed_in
+        scale_row_squares(self.session.optimizer, self.parameters, before, squares)
+        self.squares, self.handed_in = squares, None
+
+    def go_back(self) -> None:
+        """Go back to the anchor: what was trained since is lost. The lock is held."""
+        if self.anchor is not None:
+            self._place(self.anchor, self.routers)
+            scale_row_squares(self.session.optimizer, self.parameters, self.row_squares(), self.squares)
+        self.handed_in = None
+        self.note_progress()
+
+    def squares_now(self) -> Rows:
+        """Return the mean squares by rows at the anchor."""
+        return self.row_squares() if self.anchor is None else self.squares
+
+    def row_squares(self) -> Rows:
+        """Return the optimizer's mean squares by rows."""
+        return row_squares(self.session.optimizer, self.parameters)
+
+    def _place(self, anchor: Flat, routers: Vector) -> None:
         unflatten_into(anchor, self.parameters)
         routers_from_vector(self.session, routers, before=self.routers)
         self.anchor, self.routers = anchor, routers_to_vector(self.session)
@@ -80,7 +128,7 @@ class Replica:
         with self.lock:
             moments = optimizer_tensors(self.session.optimizer)
             anchor = self.anchor if self.anchor is not None else flatten(self.parameters)
-            parts = {"anchor": anchor, "routers": self.routers}
+            parts = {"anchor": anchor, "routers": self.routers, "squares": self.squares_now()}
             if self.outer.buffer is not None:
                 parts["outer"] = self.outer.buffer
             for moment in MOMENTS if moments else ():
@@ -89,6 +137,7 @@ class Replica:
                 "round": self.round,
                 "record": self.record,
                 "optimizer_steps": optimizer_steps(self.session.optimizer),
+                "part": self.part,
                 "parts": {name: [part.size, part.dtype.name] for name, part in parts.items()},
             }
         return header, b"".join(part.tobytes() for part in parts.values())
@@ -107,7 +156,11 @@ class Replica:
             if header["optimizer_steps"]:
                 self._take_moments(parts, header["optimizer_steps"])
             self.round, self.record, self.residual = header["round"], header["record"], None
+            self.part = header["part"]
             self.settle()
+            self.anchor_now()
+            self.squares = parts["squares"].astype(np.float64, copy=False)
+            scale_row_squares(self.session.optimizer, self.parameters, self.row_squares(), self.squares)
             self.note_progress()
 
     def _take_moments(self, parts: dict[str, Flat], steps: int) -> None:

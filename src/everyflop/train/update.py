@@ -9,6 +9,7 @@ import torch
 
 from everyflop.data.windows import WindowBatch
 from everyflop.model.moe.balance import update_bias
+from everyflop.optim.part import step_on_part
 from everyflop.train.judge import fault
 from everyflop.train.session import Session
 from everyflop.train.step import Counts, StepSums, micro_batches
@@ -37,22 +38,27 @@ def compute(session: Session, batch: WindowBatch, *, whole: Counts | None = None
     return session.step.forward_backward(batches, step=session.progress.step, logits=session.logits, whole=whole)
 
 
-def conclude(session: Session, sums: StepSums, *, lr: float) -> Attempt:
-    """Clip the gradients and apply them if loss and norm are finite."""
+def conclude(session: Session, sums: StepSums, *, lr: float, part: float = 1.0) -> Attempt:
+    """Clip the gradients and apply them if loss and norm are finite.
+
+    `part` is the share of the batch that they are the mean of. The norm of a part's mean is mostly noise, which is
+    1 / sqrt(part) times the whole batch's, and so is what it is clipped to.
+    """
     optimizer = session.optimizer
     loss = (sums.ce / sums.tokens).item()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    grad_norm = torch.nn.utils.clip_grad_norm_(parameters, session.settled.run.optim.clip, foreach=True).item()
+    clip = session.settled.run.optim.clip / part**0.5
+    grad_norm = torch.nn.utils.clip_grad_norm_(parameters, clip, foreach=True).item()
     cause = fault(loss, grad_norm)
     if cause is None:
-        _apply(session, sums, lr)
+        _apply(session, sums, lr, part)
     return Attempt(sums, loss, grad_norm, cause)
 
 
-def _apply(session: Session, sums: StepSums, lr: float) -> None:
+def _apply(session: Session, sums: StepSums, lr: float, part: float) -> None:
     for group in session.optimizer.param_groups:
         group["lr"] = lr
-    session.optimizer.step()
+    step_on_part(session.optimizer, part)
     for router, stats in zip(session.model.routers, sums.routers, strict=True):
         if router.spec.expert_bias:
             update_bias(router.expert_bias, stats.counts_E, session.settled.run.router.bias_update)
