@@ -67,7 +67,9 @@ class InTurn:
                     self._spread()
                     apart = True
                 left = (total - self.sample) // self.sequences
-                self._round(min(self.how.steps, longest_round(self.step, self.how), left))
+                longest = longest_round(self.step, self.how.round_share)
+                assert self.how.steps != "auto"
+                self._round(min(self.how.steps, longest, left))
             every = self.run.train.validate_every_steps
             if before // every != self.step // every:
                 model, limit = self.replicas[0].session.model, self.run.train.validate_windows

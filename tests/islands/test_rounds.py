@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everyflop.islands.rounds import Round, is_synchronous, plan_round, total_samples
+from everyflop.islands.rounds import PENALTY, Round, is_synchronous, lost_s, plan_round, total_samples
 from everyflop.optim.batch import batch_tokens_at
 from everyflop.spec.islands import IslandsSpec
 from everyflop.spec.train import TrainSpec
@@ -17,9 +17,11 @@ SPEEDS = {"a": 30.0, "b": 20.0}
 """Together 50 tokens/s: 2 s for a step."""
 
 
-def planned(*, tokens_done: int = 5000, samples_left: int = 500, train: TrainSpec = TRAIN, **how: Any) -> Round:
+def planned(
+    *, tokens_done: int = 5000, samples_left: int = 500, train: TrainSpec = TRAIN, last: Any = None, **how: Any
+) -> Round:
     islands = IslandsSpec(**{"round_share": 1.0, **how})
-    return plan_round(SPEEDS, train, islands, tokens_done=tokens_done, samples_left=samples_left)
+    return plan_round(SPEEDS, train, islands, tokens_done=tokens_done, samples_left=samples_left, last=last)
 
 
 def test_gradients_are_exchanged_at_every_step_at_first():
@@ -48,6 +50,31 @@ def test_a_round_is_a_share_of_the_steps_done_at_most(tokens_done: int, steps: i
 
 def test_a_round_of_so_many_seconds_is_a_share_of_the_steps_done_at_most_too():
     assert planned(tokens_done=4000, round_s=40.0, round_share=0.1).seconds == pytest.approx(8.0)  # 4 steps
+
+
+def commit(**lost_s: float) -> dict[str, Any]:
+    return {"members": {name: {"lost_s": seconds, "steps": 1} for name, seconds in lost_s.items()}}
+
+
+@pytest.mark.parametrize("exchange_s", [0.01, 0.1, 1.0, 30.0])
+def test_steps_by_themselves_are_those_that_lose_least_to_exchange_and_to_learning_apart(exchange_s: float):
+    def lost(steps: int) -> float:
+        return exchange_s / (steps * 2.0) + PENALTY * steps / 100  # of 100 steps of 2 s
+
+    steps = planned(steps="auto", last=commit(a=exchange_s, b=exchange_s)).steps
+
+    assert lost(steps) == pytest.approx(min(lost(n) for n in range(2, 100)), rel=0.1)
+
+
+def test_an_exchange_takes_what_it_took_most_islands():
+    took = {"a": 0.1, "b": 0.2, "c": 60.0}  # c had been lost and came back
+
+    assert lost_s(commit(**took)) == 0.2
+    assert lost_s(None) == 0.0
+
+
+def test_steps_by_themselves_grow_with_the_run_too():
+    assert planned(steps="auto", round_share=0.1, last=commit(a=1e6)).steps == 5  # of 50 done
 
 
 def test_a_batch_is_shared_out_by_speed():

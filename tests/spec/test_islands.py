@@ -71,6 +71,10 @@ def test_an_island_refuses_what_no_machine_has(facts: dict[str, Any]):
         {"heartbeat_s": 0.0},
         {"hang_s": 0.0},
         {"restarts": -1},
+        {"round_share": 0.0},
+        {"steps": "sometimes"},
+        {"steps": "auto", "rounds": "steps"},
+        {"steps": "auto", "round_s": 10.0},
         {"quorum": 2},
     ],
 )

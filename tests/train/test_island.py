@@ -27,7 +27,7 @@ from everyflop.train.settings import Settled
 from everyflop.train.slow_device import SlowDevice
 from everyflop.train.state import RouterLogits
 from everyflop.train.stop import StopRequest
-from everyflop.train.update import attempt_step
+from everyflop.train.update import attempt_step, compute, conclude
 
 SECRET = b"a secret of tests"
 
@@ -232,6 +232,8 @@ def test_a_replica_given_to_another_is_the_same_there(islands_run, device, tmp_p
     taker.take(header, memoryview(payload))
 
     assert taker.hash == giver.hash
+    assert taker.part == giver.part
+    assert taker.row_squares() == pytest.approx(giver.row_squares(), rel=1e-6)
     assert farthest(taker.session, giver.session) == 0.0
     for mine, theirs in zip(taker.parameters, giver.parameters, strict=True):
         for moment in ("exp_avg", "exp_avg_sq", "step"):
@@ -240,3 +242,23 @@ def test_a_replica_given_to_another_is_the_same_there(islands_run, device, tmp_p
             )
     assert taker.outer.buffer is not None
     assert taker.outer.buffer.tolist() == [1, 1, 1]
+
+
+def test_what_an_island_trained_since_the_last_commit_is_lost_when_it_goes_back(islands_run, device, tmp_path):
+    settled = islands_run("a", "b", steps=5, rounds="steps", sync_share=0.2)
+    prepared = prepare(settled.run)
+    session = train_islands(settled, prepared, device, tmp_path).sessions["a"]
+    replica, stream = Replica(session, settled.run.islands), prepared.train(settled.run.run.seed)
+    replica.train_on(0.5)
+    anchor, squares, before = replica.anchor_now(), replica.squares_now(), replica.hash
+    for first in (0, 4):
+        attempt = conclude(session, compute(session, stream.batch(first, 4)), lr=1e-2, part=0.5)
+        assert attempt.fault is None
+
+    away = replica.row_squares()
+    replica.go_back()
+
+    assert np.abs(away / np.where(squares > 0, squares, 1) - 1).max() > 0.01
+    assert np.array_equal(replica.anchor_now(), anchor)
+    assert replica.hash == before
+    assert replica.row_squares()[squares > 0] == pytest.approx(squares[squares > 0], rel=1e-6)

@@ -212,7 +212,8 @@ class Course:
             self._end("stopped" if left else "finished")
             return
         speeds = {name: self.roster.members[name].speed for name in names}
-        plan = plan_round(speeds, self.train, self.how, tokens_done=self.tokens, samples_left=left)
+        done = {"tokens_done": self.tokens, "samples_left": left, "last": self._last}
+        plan = plan_round(speeds, self.train, self.how, **done)
         self.round, self._started_s, self.updates, self.begins = plan, self.now_s(), {}, {}
         available = self.table.unclaimed + sum(count(ranges) for ranges in self.table.held.values())
         held = {name: self.table.top_up(name, n) for name, n in sorted(plan.holdings(available).items())}

@@ -1,9 +1,11 @@
 """What the islands do in a round: how many steps of which batch, for how long, and with which share of it. Pure."""
 
 import math
+import statistics
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from everyflop.islands.shares import batch_shares
 from everyflop.optim.batch import batch_tokens_at
@@ -15,6 +17,9 @@ RESERVE = 1.3
 
 WORTH_JOINING = 0.2
 """Share of a round that must be left for an island to join it; otherwise it waits for the next one."""
+
+PENALTY = 5.0
+"""Extra tokens for each share of the run's steps that a round has: TO BE MEASURED."""
 
 Exchange = Literal["gradients", "weights"]
 
@@ -65,20 +70,33 @@ class Round:
 
 
 def plan_round(
-    speeds: Mapping[str, float], train: TrainSpec, islands: IslandsSpec, *, tokens_done: int, samples_left: int
+    speeds: Mapping[str, float],
+    train: TrainSpec,
+    islands: IslandsSpec,
+    *,
+    tokens_done: int,
+    samples_left: int,
+    last: Mapping[str, Any] | None = None,
 ) -> Round:
     """Plan the round that begins after tokens_done tokens for islands of these speeds, in tokens/s.
 
-    The last round of a run is as short as what is left; the last step of all may be smaller than a batch.
+    `last` is the commit before it. The last round of a run is as short as what is left; the last step of all may be
+    smaller than a batch.
     """
     sequences = min(batch_tokens_at(tokens_done, train) // train.seq_len, samples_left)
     exchange: Exchange = "gradients" if is_synchronous(tokens_done, train, islands) else "weights"
-    step_s = sequences * train.seq_len / sum(speeds.values())
+    batch_tokens = sequences * train.seq_len
+    step_s = batch_tokens / sum(speeds.values())
     by_clock = exchange == "weights" and islands.rounds == "clock"
-    steps = islands.steps if exchange == "weights" else 1
-    if by_clock and islands.round_s is not None:
-        steps = max(1, round(islands.round_s / step_s))
-    steps = min(steps, longest_round(tokens_done / (sequences * train.seq_len), islands))
+    steps = 1
+    if exchange == "weights":
+        if by_clock and islands.round_s is not None:
+            steps = max(1, round(islands.round_s / step_s))
+        elif islands.steps == "auto":
+            steps = best_steps(lost_s(last), step_s, train.tokens / batch_tokens)
+        else:
+            steps = islands.steps
+        steps = min(steps, longest_round(tokens_done / batch_tokens, islands.round_share))
     steps = min(steps, max(1, round(samples_left / sequences)))
     seconds = min(islands.round_s or math.inf, steps * step_s) if by_clock else None
     in_round = steps * sequences
@@ -88,9 +106,24 @@ def plan_round(
     return Round(exchange, steps, seconds, sequences, shares, ahead)
 
 
-def longest_round(steps_done: float, islands: IslandsSpec) -> int:
-    """Return how many steps a round may have after steps_done of the run; 1 is the least."""
-    return max(1, int(islands.round_share * steps_done)) if islands.round_share < 1 else islands.steps
+def longest_round(steps_done: float, round_share: float) -> int:
+    """Return how many steps a round may have after steps_done of the run: a share of them, 1 at least."""
+    return max(1, int(round_share * steps_done)) if round_share < 1 else sys.maxsize
+
+
+def best_steps(exchange_s: float, step_s: float, run_steps: float) -> int:
+    """Return the steps H of a round that lose least, where an exchange takes exchange_s and a step step_s.
+
+    exchange_s / (H step_s) of the time is lost to exchange, and PENALTY * H / run_steps of the tokens to learning
+    apart; their sum is least where both are the same.
+    """
+    return max(2, round(math.sqrt(exchange_s / step_s * run_steps / PENALTY)))
+
+
+def lost_s(last: Mapping[str, Any] | None) -> float:
+    """Return what an exchange took, by the commit before: the median over islands of time spent without training."""
+    members = last["members"].values() if last else ()
+    return statistics.median([member["lost_s"] for member in members if member["steps"]] or [0.0])
 
 
 def is_synchronous(tokens_done: int, train: TrainSpec, islands: IslandsSpec) -> bool:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from everyflop.spec.base import Count, Spec
+from everyflop.spec.base import Count, Misfit, Spec
 
 
 class IslandSpec(Spec):
@@ -38,8 +38,10 @@ class IslandSpec(Spec):
 class IslandsSpec(Spec):
     """The [islands] table."""
 
-    steps: Count = 24
-    """Optimizer steps between two exchanges, after the synchronous start. With 1, islands exchange gradients."""
+    steps: Count | Literal["auto"] = 24
+    """Optimizer steps between two exchanges, after the synchronous start. With 1, islands exchange gradients; "auto"
+    chooses them from what the last exchange took and what longer rounds cost in learning, and needs rounds by the
+    clock."""
     round_share: float = Field(default=0.03, gt=0, le=1)
     """A round has at most this share of the steps done before it: what is learned first is learned fast, and islands
     that learn it apart from each other learn different things. 1 makes all rounds the same."""
@@ -70,6 +72,16 @@ class IslandsSpec(Spec):
     """How long a run waits at its start for islands that its file names."""
     restarts: int = Field(default=100, ge=0)
     """How often a local island that died is started again."""
+
+    def misfits(self) -> list[Misfit]:
+        """Return a choice of steps that nothing could repeat or that is made already."""
+        if self.steps != "auto":
+            return []
+        problems = {
+            "rounds": self.rounds == "steps" and "'steps' repeats bit for bit, and steps = 'auto' goes by the clock",
+            "round_s": self.round_s is not None and "sets the steps of a round, and so does steps = 'auto'",
+        }
+        return [(key, f"{what}: drop one of them") for key, what in problems.items() if what]
 
 
 NOT_AGREED = ("heartbeat_s", "hang_s", "join_s", "restarts")

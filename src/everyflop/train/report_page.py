@@ -99,6 +99,7 @@ def _exchange(run: RunSpec) -> str:
         return "gradients at every step"
     by_time = how.rounds == "clock" and how.round_s is not None
     every = f"every {how.round_s:g} s" if by_time else f"every {how.steps} steps"
+    every = "as often as pays" if how.steps == "auto" else every
     weights = f"weights {every} as {how.compress}, rounds by the {how.rounds.replace('steps', 'step')}"
     return f"{at_first}, then {weights}" if how.sync_share else weights
 
