@@ -87,7 +87,11 @@ ARMS = dict(
 
 def settings_of(name: str) -> dict[str, Any]:
     """Return all that an arm's curve depends on besides seed and code, as plain JSON."""
-    common = {"batch_tokens": BATCH_TOKENS, "sync_lr": SYNC_LR, "file": hashlib.sha256(CONFIG.read_bytes()).hexdigest()[:16]}
+    common = {
+        "batch_tokens": BATCH_TOKENS,
+        "sync_lr": SYNC_LR,
+        "file": hashlib.sha256(CONFIG.read_bytes()).hexdigest()[:16],
+    }
     return json.loads(json.dumps({**common, **ARMS[name]}))
 
 

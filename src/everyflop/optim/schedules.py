@@ -29,7 +29,8 @@ def _decay(progress: float, optim: OptimSpec) -> float:
     """Return the share of the peak after a share `progress` of the tokens that follow the warm-up."""
     match optim.schedule:
         case "cosine":
-            return optim.final_share + (1 - optim.final_share) * (1 + cos(pi * progress)) / 2
+            share = cos(pi * progress / 2) ** 2  # not (1 + cos) / 2, which rounds to 0 before the last step
+            return optim.final_share + (1 - optim.final_share) * share
         case "linear":
             return 1 - (1 - optim.final_share) * progress
         case _:
