@@ -22,6 +22,10 @@ Rows = NDArray[np.float64]
 """One number for each row (index of the first dimension) of each parameter, one parameter after the other."""
 
 
+TINY = 1e-30
+"""A mean square below this is a rest of rounding: fp32 moments decay to a denormal and stay there."""
+
+
 def step_on_part(optimizer: AdamW, part: float) -> None:
     """Do the optimizer's step with the mean gradients of a part (0 to 1] of the batch. Gradients are scaled by it."""
     if part == 1:
@@ -55,7 +59,7 @@ def row_squares(optimizer: AdamW, parameters: Sequence[Tensor]) -> Rows:
 @torch.no_grad()
 def scale_row_squares(optimizer: AdamW, parameters: Sequence[Tensor], before: Rows, after: Rows) -> None:
     """Multiply each row of v by after / before; to a row that had no gradient before, add `after` throughout."""
-    seen = before > 0
+    seen = before > TINY
     factors = torch.from_numpy(np.where(seen, after, 1.0) / np.where(seen, before, 1.0))
     fresh = torch.from_numpy(np.where(seen, 0.0, after))
     sizes = [len(p) for p in parameters]

@@ -78,7 +78,7 @@ class Replica:
         """
         moved = moved_from(self.anchor_now(), self.parameters)
         self.handed_in = self.row_squares()
-        kept = self.squares * self.session.settled.run.optim.betas[1] ** steps
+        kept = np.minimum(self.squares * self.session.settled.run.optim.betas[1] ** steps, self.handed_in)
         return moved, np.concatenate([routers_to_vector(self.session), kept + (self.handed_in - kept) / self.part])
 
     def move_to(self, anchor: Flat, statistics: Vector) -> None:
@@ -87,13 +87,13 @@ class Replica:
         self._place(anchor, routers)
         before = self.row_squares() if self.handed_in is None else self.handed_in
         scale_row_squares(self.session.optimizer, self.parameters, before, squares)
-        self.squares, self.handed_in = squares, None
+        self.squares, self.handed_in = squares.copy(), None  # a view would keep the whole message
 
     def go_back(self) -> None:
         """Go back to the anchor: what was trained since is lost. The lock is held."""
         if self.anchor is not None:
             self._place(self.anchor, self.routers)
-            scale_row_squares(self.session.optimizer, self.parameters, self.row_squares(), self.squares)
+            self._raise_squares()
         self.handed_in = None
         self.note_progress()
 
@@ -104,6 +104,11 @@ class Replica:
     def row_squares(self) -> Rows:
         """Return the optimizer's mean squares by rows."""
         return row_squares(self.session.optimizer, self.parameters)
+
+    def _raise_squares(self) -> None:
+        """Bring mean squares up to those agreed on, and never down: momentum is of later steps, and would burst."""
+        now = self.row_squares()
+        scale_row_squares(self.session.optimizer, self.parameters, now, np.maximum(now, self.squares))
 
     def _place(self, anchor: Flat, routers: Vector) -> None:
         unflatten_into(anchor, self.parameters)
@@ -160,7 +165,7 @@ class Replica:
             self.settle()
             self.anchor_now()
             self.squares = parts["squares"].astype(np.float64, copy=False)
-            scale_row_squares(self.session.optimizer, self.parameters, self.row_squares(), self.squares)
+            self._raise_squares()
             self.note_progress()
 
     def _take_moments(self, parts: dict[str, Flat], steps: int) -> None:
