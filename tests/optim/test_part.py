@@ -25,9 +25,7 @@ def trained(gradients: list[Tensor], part: float, betas: tuple[float, float]) ->
     parameter, optimizer = table(betas)
     for gradient in gradients:
         parameter.grad = gradient.clone()
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3
-        step_on_part(optimizer, part)
+        step_on_part(optimizer, part, lr=1e-3)
     return parameter.detach() - 1
 
 
@@ -76,20 +74,16 @@ def moved_with(squares: Tensor, gradients: list[Tensor], part: float, betas: tup
     for gradient in gradients:
         parameter.grad = gradient.clone()
         for group in optimizer.param_groups:
-            group["lr"], group["weight_decay"] = 1e-3, 0.0
-        step_on_part(optimizer, part)
+            group["weight_decay"] = 0.0
+        step_on_part(optimizer, part, lr=1e-3)
     return parameter.detach() - 1
 
 
-def test_learning_rate_and_decay_are_what_they_were_after_a_step():
-    parameter, optimizer = table((0.9, 0.95))
-    parameter.grad = torch.ones_like(parameter)
-    optimizer.param_groups[0]["lr"] = 1e-3
+def test_weight_decay_is_the_whole_batchs_whatever_the_part():
+    moved = [trained([torch.zeros(ROWS, COLUMNS, dtype=torch.float64)] * 2, part, (0.9, 0.95)) for part in (0.3, 1.0)]
 
-    step_on_part(optimizer, 0.3)
-
-    assert optimizer.param_groups[0]["weight_decay"] == 0.1
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(1e-3, rel=1e-12)
+    assert torch.allclose(moved[0], moved[1], rtol=1e-9)
+    assert moved[0].max() == pytest.approx(-2e-4, rel=1e-3)  # two steps of 1e-3 * 0.1
 
 
 def test_momentum_of_a_part_becomes_that_of_another():
@@ -100,6 +94,16 @@ def test_momentum_of_a_part_becomes_that_of_another():
     scale_momentum(optimizer, 0.5)
 
     assert optimizer.state[parameter]["exp_avg"].unique().tolist() == pytest.approx([0.05])
+
+
+def test_a_rest_of_rounding_is_no_square_to_multiply():
+    parameter, optimizer = table((0.9, 0.5))
+    parameter.grad = torch.full_like(parameter, 1e-22)
+    optimizer.step()
+
+    scale_row_squares(optimizer, [parameter], row_squares(optimizer, [parameter]), np.array([1e-5] * ROWS))
+
+    assert optimizer.state[parameter]["exp_avg_sq"].unique().tolist() == pytest.approx([1e-5])
 
 
 def test_rows_take_the_squares_that_are_agreed_on_and_keep_their_pattern():

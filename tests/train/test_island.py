@@ -278,9 +278,28 @@ def test_rows_first_seen_in_a_round_that_is_lost_do_not_burst_afterwards(islands
     for parameter in replica.parameters:
         parameter.grad = torch.zeros_like(parameter)
 
-    for group in session.optimizer.param_groups:
-        group["lr"] = 1e-3
-    step_on_part(session.optimizer, 0.5)
+    step_on_part(session.optimizer, 0.5, lr=1e-3)
 
     moved = np.abs(moved_from(replica.anchor_now(), replica.parameters)).max()
     assert 1e-4 < moved < 1e-2
+
+
+def test_steps_done_ahead_of_a_commit_keep_their_mean_squares(islands_run, device, tmp_path):
+    settled = islands_run("a", "b", steps=5, rounds="steps", sync_share=0.2)
+    prepared = prepare(settled.run)
+    session = session_of(settled, device)
+    replica, stream = Replica(session, settled.run.islands), prepared.train(settled.run.run.seed)
+    replica.train_on(0.5)
+    replica.anchor_now()
+    conclude(session, compute(session, stream.batch(0, 1)), lr=1e-3, part=0.5)
+    _, statistics = replica.hand_in(1)
+    own = replica.row_squares()
+    conclude(session, compute(session, stream.batch(1, 7)), lr=1e-3, part=0.5)
+    ahead = replica.row_squares()
+
+    replica.move_to(replica.anchor_now(), statistics, ahead=1)
+
+    # What others add to a row decays in the step ahead; what this island found in it stays as it is.
+    added = 0.95 * (statistics[-len(own) :] - own)
+    assert (own == 0).any()
+    assert replica.row_squares() == pytest.approx(ahead + added, rel=1e-6)

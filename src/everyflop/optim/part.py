@@ -21,24 +21,24 @@ from torch.optim import AdamW
 Rows = NDArray[np.float64]
 """One number for each row (index of the first dimension) of each parameter, one parameter after the other."""
 
-
 TINY = 1e-30
 """A mean square below this is a rest of rounding: fp32 moments decay to a denormal and stay there."""
 
 
-def step_on_part(optimizer: AdamW, part: float) -> None:
-    """Do the optimizer's step with the mean gradients of a part (0 to 1] of the batch. Gradients are scaled by it."""
-    if part == 1:
-        optimizer.step()
-        return
+def step_on_part(optimizer: AdamW, part: float, *, lr: float) -> None:
+    """Do a step at the whole batch's learning rate with the mean gradients of a part (0 to 1] of the batch.
+
+    The gradients are scaled in place.
+    """
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    torch._foreach_mul_(gradients, part)
+    if part != 1:
+        torch._foreach_mul_(gradients, part)
     decays = [group["weight_decay"] for group in optimizer.param_groups]
     for group, decay in zip(optimizer.param_groups, decays, strict=True):
-        group["lr"], group["weight_decay"] = group["lr"] / part, decay * part
+        group["lr"], group["weight_decay"] = lr / part, decay * part
     optimizer.step()
     for group, decay in zip(optimizer.param_groups, decays, strict=True):
-        group["lr"], group["weight_decay"] = group["lr"] * part, decay
+        group["weight_decay"] = decay
 
 
 def scale_momentum(optimizer: AdamW, factor: float) -> None:

@@ -211,7 +211,8 @@ class Island:
             anchor, how = replica.anchor_now(), reply["compress"]
             size = encoded_bytes(anchor.size, how, anchor.dtype.name)
             update = decode(merged[:size], how, anchor.size, anchor.dtype.name)
-            replica.move_to(replica.outer.apply(anchor, update), _statistics(reply, merged))
+            statistics = _statistics(reply, merged)
+            replica.move_to(replica.outer.apply(anchor, update), statistics, ahead=len(self.steps.lines))
         else:
             replica.go_back()
         if ahead is not None:

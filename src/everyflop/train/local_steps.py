@@ -36,8 +36,6 @@ class LocalSteps:
         self._mfu, self._now_s = mfu, now_s
         self.seq_len = replica.session.settled.run.train.seq_len
         self.begin: Header = {}
-        self.part = 1.0
-        """Share of the whole batch that a step is on."""
         self.left: Ranges = []
         self.used: Ranges = []
         self.sizes: list[int] = []
@@ -79,9 +77,8 @@ class LocalSteps:
             self.forget()
             left = begin["ranges"]
         self.begin, self.left = begin, left
-        if begin["ranges"]:
-            self.part = begin["part"]
-            self.replica.train_on(self.part)
+        if begin["part"] > 0:
+            self.replica.train_on(begin["part"])
         for done, line in enumerate(self.lines):
             line.update(self._place(done))
         return fits
@@ -98,7 +95,7 @@ class LocalSteps:
         with self.slow.work():
             sums = compute(session, self.stream.batch_of(numbers(used)))
             with self.replica.lock:
-                attempt = conclude(session, sums, lr=lr, part=self.part)
+                attempt = conclude(session, sums, lr=lr, part=self.replica.part)
         step_s = self._now_s() - started_s
         self.step_time.note(count(used), step_s)
         line = self.line(count(used), loss=attempt.loss, grad_norm=attempt.grad_norm, lr=lr, step_s=step_s)

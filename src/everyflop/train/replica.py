@@ -41,7 +41,7 @@ class Replica:
         """Share of the whole batch that the momentum is of."""
         self.squares = self.row_squares()
         """Mean squares by rows at the anchor, which all islands agreed on."""
-        self.handed_in: Rows | None = None
+        self.own_squares: Rows | None = None
         """This island's own mean squares by rows when it handed in; None between rounds."""
         self.hash = ""
         self.settle()
@@ -77,24 +77,26 @@ class Replica:
         batch's.
         """
         moved = moved_from(self.anchor_now(), self.parameters)
-        self.handed_in = self.row_squares()
-        kept = np.minimum(self.squares * self.session.settled.run.optim.betas[1] ** steps, self.handed_in)
-        return moved, np.concatenate([routers_to_vector(self.session), kept + (self.handed_in - kept) / self.part])
+        own = self.own_squares = self.row_squares()
+        kept = np.minimum(self.squares * self._decay(steps), own)
+        return moved, np.concatenate([routers_to_vector(self.session), kept + (own - kept) / self.part])
 
-    def move_to(self, anchor: Flat, statistics: Vector) -> None:
-        """Agree on another anchor, with statistics as in `hand_in`. The lock is held."""
+    def move_to(self, anchor: Flat, statistics: Vector, *, ahead: int = 0) -> None:
+        """Agree on another anchor, with statistics as in `hand_in`, which was `ahead` steps ago. The lock is held."""
         routers, squares = np.split(statistics, [self.routers.size])
         self._place(anchor, routers)
-        before = self.row_squares() if self.handed_in is None else self.handed_in
-        scale_row_squares(self.session.optimizer, self.parameters, before, squares)
-        self.squares, self.handed_in = squares.copy(), None  # a view would keep the whole message
+        now = self.row_squares()
+        own = now if self.own_squares is None else self.own_squares
+        agreed = np.maximum(now + (squares - own) * self._decay(ahead), 0)
+        scale_row_squares(self.session.optimizer, self.parameters, now, agreed)
+        self.squares, self.own_squares = squares.copy(), None  # a view would keep the whole message
 
     def go_back(self) -> None:
         """Go back to the anchor: what was trained since is lost. The lock is held."""
         if self.anchor is not None:
             self._place(self.anchor, self.routers)
             self._raise_squares()
-        self.handed_in = None
+        self.own_squares = None
         self.note_progress()
 
     def squares_now(self) -> Rows:
@@ -104,6 +106,9 @@ class Replica:
     def row_squares(self) -> Rows:
         """Return the optimizer's mean squares by rows."""
         return row_squares(self.session.optimizer, self.parameters)
+
+    def _decay(self, steps: int) -> float:
+        return self.session.settled.run.optim.betas[1] ** steps
 
     def _raise_squares(self) -> None:
         """Bring mean squares up to those agreed on, and never down: momentum is of later steps, and would burst."""

@@ -56,9 +56,7 @@ def conclude(session: Session, sums: StepSums, *, lr: float, part: float = 1.0) 
 
 
 def _apply(session: Session, sums: StepSums, lr: float, part: float) -> None:
-    for group in session.optimizer.param_groups:
-        group["lr"] = lr
-    step_on_part(session.optimizer, part)
+    step_on_part(session.optimizer, part, lr=lr)
     for router, stats in zip(session.model.routers, sums.routers, strict=True):
         if router.spec.expert_bias:
             update_bias(router.expert_bias, stats.counts_E, session.settled.run.router.bias_update)
