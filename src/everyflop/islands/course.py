@@ -267,7 +267,8 @@ class Course:
         if self.round is None or header["round"] != self.number or member.name not in self.begins:
             return f"round {header['round']} is over"
         held = count(self.table.held.get(member.name, []))
-        if not 0 <= header["samples"] <= held or header["tokens"] != header["samples"] * self.train.seq_len:
+        fits = 0 <= header["samples"] <= held and (header["samples"] or not header["steps"])
+        if not fits or header["tokens"] != header["samples"] * self.train.seq_len:
             return f"{header['samples']} samples with {header['tokens']} tokens, where it held {held} samples"
         return ""
 

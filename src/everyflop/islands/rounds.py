@@ -1,7 +1,6 @@
 """What the islands do in a round: how many steps of which batch, for how long, and with which share of it. Pure."""
 
 import math
-import statistics
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -121,9 +120,12 @@ def best_steps(exchange_s: float, step_s: float, run_steps: float) -> int:
 
 
 def lost_s(last: Mapping[str, Any] | None) -> float:
-    """Return what an exchange took, by the commit before: the median over islands of time spent without training."""
+    """Return what an exchange took, by the commit before: the least time that an island spent without training.
+
+    Islands that validate, save or come back spend more, and not on the exchange.
+    """
     members = last["members"].values() if last else ()
-    return statistics.median([member["lost_s"] for member in members if member["steps"]] or [0.0])
+    return min((member["lost_s"] for member in members if member["steps"]), default=0.0)
 
 
 def is_synchronous(tokens_done: int, train: TrainSpec, islands: IslandsSpec) -> bool:
