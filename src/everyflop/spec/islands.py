@@ -50,8 +50,8 @@ class IslandsSpec(Spec):
     rounds: Literal["clock", "steps"] = "clock"
     """"clock" ends a round when its time is up; "steps" after exactly `steps` steps of every island, reproducibly."""
     round_s: float | None = Field(default=None, gt=0)
-    """Length of a round by the clock; by default the time that `steps` steps take at the measured speeds. Rounds by
-    steps have no length."""
+    """Length of the longest rounds by the clock; by default the time that `steps` steps take at the measured speeds.
+    Rounds by steps have no length."""
     outer_lr: float = Field(default=1.0, gt=0, le=2)
     """Learning rate of the outer step; 1 without momentum is plain averaging."""
     outer_momentum: float = Field(default=0.0, ge=0, lt=1)

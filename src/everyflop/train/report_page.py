@@ -97,9 +97,12 @@ def _exchange(run: RunSpec) -> str:
     how, at_first = run.islands, f"gradients at every step of the first {percent(run.islands.sync_share)} of the tokens"
     if how.steps == 1:
         return "gradients at every step"
-    by_time = how.rounds == "clock" and how.round_s is not None
-    every = f"every {how.round_s:g} s" if by_time else f"every {how.steps} steps"
-    every = "as often as pays" if how.steps == "auto" else every
+    if how.steps == "auto":
+        every = "as often as pays"
+    else:
+        by_time = how.rounds == "clock" and how.round_s is not None
+        longest = f"{how.round_s:g} s" if by_time else f"{how.steps} steps"
+        every = f"at least every {longest}" if how.round_share < 1 else f"every {longest}"
     weights = f"weights {every} as {how.compress}, rounds by the {how.rounds.replace('steps', 'step')}"
     return f"{at_first}, then {weights}" if how.sync_share else weights
 
