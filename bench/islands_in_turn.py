@@ -93,8 +93,8 @@ class InTurn:
     def _begin(self, steps: int, sequences: int, ranges: Ranges | None = None) -> dict[str, Any]:
         batch_tokens = self.sequences * self.run.train.seq_len
         places = {"tokens": self.tokens, "batch_tokens": batch_tokens, "step": self.step}
-        how = {"exchange": "weights", "part": sequences / self.sequences if self.exchange else 1.0}
-        return {**places, **how, "steps": steps, "sequences": sequences, "ranges": ranges or []}
+        part = sequences / self.sequences if self.exchange else 1.0
+        return {**places, "part": part, "steps": steps, "sequences": sequences, "ranges": ranges or []}
 
     def _round(self, n_steps: int) -> None:
         shares = {steps.spec.name: share for steps, share in zip(self.islands, self.shares, strict=True)}

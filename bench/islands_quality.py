@@ -42,6 +42,8 @@ RESULTS = ROOT / "bench" / "results" / "islands_quality.jsonl"
 STEPS, BATCH_TOKENS, SEQ_LEN, EVERY, WINDOWS = 1000, 2048, 128, 50, 128
 SYNC_LR = 5.6e-3
 """The best of 2.8e-3, 4e-3 and 5.6e-3 (seed 0); arms with lr0.7 and lr1.4 are beside it."""
+ROUNDS = {"sync_share": 0.2, "round_share": 0.03}
+"""Of arms that say nothing else. Curves on record are of these: with others, settings_of must hold them."""
 Curve = list[tuple[float, float]]
 TARGETS = {"h8": 0.05, "h24": 0.10}
 
@@ -105,7 +107,7 @@ def write_run(name: str, seed: int, steps: int = STEPS) -> Path:
     run["train"] |= {"validate_every_steps": EVERY, "validate_windows": WINDOWS}
     run["optim"] |= {"lr": SYNC_LR * found["lr"], **found["optim"]}
     run["island"] = [{"name": f"i{n}"} for n in range(len(found["shares"]))]
-    run["islands"] = found["how"]
+    run["islands"] = {**ROUNDS, **found["how"]}
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{name}-{seed}.toml"
     path.write_text(tomli_w.dumps(run))
