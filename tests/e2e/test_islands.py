@@ -213,15 +213,21 @@ def test_a_run_with_islands_that_is_stopped_goes_on_where_it_was(start_everyflop
 @pytest.mark.full
 def test_islands_die_with_the_process_that_started_them_and_the_run_goes_on(start_everyflop, write_run_file, tmp_path):
     run_file, run_dir = write_run_file(tmp_path, **LONG), tmp_path / "runs" / "tiny"
-    process = start_everyflop("train", run_file)
-    wait_for_round(run_dir, 30, process)
+    by_steps = "islands.rounds=steps"
+    process = start_everyflop("train", run_file, by_steps)
+    wait_for_round(run_dir, 110, process)  # 80 steps with gradients, and 30 rounds after them
     process.kill()
     process.communicate()
 
-    again = start_everyflop("train", run_file, "--resume")
-    _, err = again.communicate(timeout=200)
-    assert again.returncode == 0, err
+    again = start_everyflop("train", run_file, by_steps, "--resume")
+    straight = start_everyflop("train", run_file, by_steps, "run.name=straight")
+    for one in (again, straight):
+        _, err = one.communicate(timeout=200)
+        assert one.returncode == 0, err
+    ends = [json.loads((run_dir.with_name(name) / "summary.json").read_text()) for name in ("tiny", "straight")]
+
     assert sorted(used_samples(run_dir)) == list(range(8 * 400))
+    assert ends[0]["weights_sha256"] == ends[1]["weights_sha256"]
 
 
 @pytest.mark.full
