@@ -11,7 +11,7 @@ import torch
 
 from everyflop.backend.device import detect
 from everyflop.data.prepare import prepare
-from everyflop.islands.codec import decode, encode, encoded_bytes
+from everyflop.islands.codec import behind, decode, encode, encoded_bytes
 from everyflop.islands.commit import Merged, Update, merge_updates
 from everyflop.islands.guards import REMEMBERED
 from everyflop.islands.rounds import Round, is_synchronous, longest_round, total_samples
@@ -126,7 +126,8 @@ class InTurn:
         if self.how.compress == "int8":
             size = encoded_bytes(moved.size, "int8")
             replica.residual = wanted - decode(payload[:size], "int8", moved.size)
-        sizes = {"n": moved.size, "dtype": moved.dtype.name, "n_stats": statistics.size, "hash": replica.hash}
+        sizes = {"n": moved.size, "dtype": moved.dtype.name, "hash": replica.hash}
+        sizes |= {"n_stats": statistics.size, "stats_dtype": statistics.dtype.name}
         work = {"steps": n_steps, "samples": steps.samples, "tokens": steps.samples * steps.seq_len}
         return Update(steps.spec.name, {**sizes, **work, "compress": self.how.compress}, payload, whole=True)
 
@@ -140,6 +141,6 @@ class InTurn:
             anchor = replica.anchor_now()
             size = encoded_bytes(anchor.size, merged.compress)
             update = decode(payload[:size], merged.compress, anchor.size)
-            statistics = decode(payload[size:], "fp32", merged.n_stats, "float64")
+            statistics = behind(payload, merged.n_stats, merged.stats_dtype)
             replica.move_to(replica.outer.apply(anchor, update), statistics)
         assert all(a.hash == b.hash for a, b in pairwise(self.replicas))

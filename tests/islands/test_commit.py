@@ -27,14 +27,15 @@ def update(
 ) -> Update:
     array = np.array(numbers, dtype=np.float32)
     payload = encode(array, how) + np.array(statistics, dtype=np.float64).tobytes()
-    facts = {"n": array.size, "dtype": "float32", "n_stats": len(statistics), "compress": how, "hash": anchor}
+    facts = {"n": array.size, "dtype": "float32", "compress": how, "hash": anchor}
+    facts |= {"n_stats": len(statistics), "stats_dtype": "float64"}
     header = {**facts, **TIMES, "steps": steps, "tokens": tokens, "samples": tokens // 10}
     return Update(island, header, memoryview(payload[: len(payload) - cut] + more), whole)
 
 
 def nothing(island: str, anchor: str = "h") -> Update:
     """Return what an island hands in that came too late to train."""
-    header = {"n": 0, "dtype": "float64", "n_stats": 0, "compress": "fp32", "hash": anchor}
+    header = {"n": 0, "dtype": "float64", "n_stats": 0, "stats_dtype": "float64", "compress": "fp32", "hash": anchor}
     return Update(island, {**header, **TIMES, "steps": 0, "tokens": 0, "samples": 0}, memoryview(b""), True)
 
 

@@ -206,7 +206,7 @@ def test_compressed_updates_leave_all_islands_with_the_same_weights(compress, is
     sent = {m["sent_bytes"] for r in outcome.records if r["exchange"] == "weights" for m in r["members"].values()}
 
     assert farthest(outcome.sessions["a"], outcome.sessions["b"]) == 0.0
-    assert sent == {encoded_bytes(n_weights, compress) + 8 * n_statistics}
+    assert sent == {encoded_bytes(n_weights, compress) + 4 * n_statistics}
     assert not [event for event in outcome.events if event["event"] == "guard"]
 
 

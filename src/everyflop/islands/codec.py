@@ -48,6 +48,11 @@ def decode(payload: bytes | memoryview, how: str, n: int, dtype: str = "float32"
     return np.frombuffer(payload, dtype=dtype)
 
 
+def behind(payload: bytes | memoryview, n: int, dtype: str) -> Flat:
+    """Return the n numbers at the end of a payload, which `encode` wrote as they were."""
+    return np.frombuffer(payload[len(payload) - encoded_bytes(n, "fp32", dtype) :], dtype=dtype)
+
+
 def encoded_bytes(n: int, how: str, dtype: str = "float32") -> int:
     """Return how many bytes n numbers take."""
     if how == "int8":

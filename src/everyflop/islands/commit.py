@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from everyflop.islands.codec import Flat, decode, encode, encoded_bytes
+from everyflop.islands.codec import Flat, behind, decode, encode, encoded_bytes
 from everyflop.islands.guards import Verdict, judge
 from everyflop.islands.merge import Work, coefficients, mean_steps, norm, token_shares, weighted_sum
 from everyflop.islands.rounds import Round
@@ -18,7 +17,7 @@ from everyflop.spec.islands import IslandsSpec
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What an island handed in. The payload is the encoded array and then the statistics in fp64."""
+    """What an island handed in. The payload is the encoded array and then the statistics."""
 
     island: str
     header: dict[str, Any]
@@ -43,13 +42,13 @@ class Update:
 
     def array(self) -> Flat:
         """Return the update's numbers. Raises ValueError when the payload has another size."""
-        n, how, dtype = self.header["n"], self.header["compress"], self.header["dtype"]
-        return decode(self.payload[: len(self.payload) - 8 * self.header["n_stats"]], how, n, dtype)
+        facts = self.header
+        size = len(self.payload) - encoded_bytes(facts["n_stats"], "fp32", facts["stats_dtype"])
+        return decode(self.payload[:size], facts["compress"], facts["n"], facts["dtype"])
 
-    def statistics(self) -> NDArray[np.float64]:
-        """Return the routers' statistics and the sums of the step."""
-        n = self.header["n_stats"]
-        return np.frombuffer(self.payload[len(self.payload) - 8 * n :], dtype=np.float64)
+    def statistics(self) -> Flat:
+        """Return what is agreed on beside: the sums of a step, or routers' statistics and mean squares by rows."""
+        return behind(self.payload, self.header["n_stats"], self.header["stats_dtype"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,7 @@ class Merged:
     payload: bytes
     compress: str
     n_stats: int
+    stats_dtype: str
     steps: int
     """By how many steps the run is further: the token-weighted mean of the islands'."""
     applied: bool
@@ -121,7 +121,7 @@ def merge_updates(
     sound = {name: arrays[name] for name in arrays if verdicts[name].accepted}
     if not sound:
         doubtful = must_rejoin if len(must_rejoin) < len(updates) else {}
-        return Merged(b"", "fp32", 0, 0, False, verdicts, {}, now, doubtful, residual)
+        return Merged(b"", "fp32", 0, "float64", 0, False, verdicts, {}, now, doubtful, residual)
     work = {name: Work(trained[name].tokens, trained[name].steps) for name in sound}
     sums = plan.exchange == "gradients"
     # Gradients are parts of the whole batch's already; those of a lost part are made up for by the others.
@@ -129,8 +129,8 @@ def merge_updates(
     factors = dict.fromkeys(sound, part) if sums else coefficients(work, how.merge)
     total = weighted_sum([(factors[name] * verdicts[name].scale, array) for name, array in sound.items()])
     shares = {name: 1.0 for name in sound} if sums else token_shares(work)
-    stats = sum(shares[name] * trained[name].statistics() for name in sound)
-    assert isinstance(stats, np.ndarray)
+    each = [shares[name] * trained[name].statistics().astype(np.float64) for name in sound]
+    stats = np.sum(each, axis=0).astype(trained[next(iter(sound))].header["stats_dtype"])
     compress = "fp32" if sums else how.compress
     left: Flat | None = residual
     if compress == "int8" and residual is not None:
@@ -139,7 +139,8 @@ def merge_updates(
     if compress == "int8":
         left = total - decode(memoryview(payload)[: encoded_bytes(total.size, compress)], compress, total.size)
     steps = max(1, round(mean_steps(work)))
-    return Merged(payload, compress, stats.size, steps, True, verdicts, factors, now, must_rejoin, left)
+    form = compress, stats.size, stats.dtype.name
+    return Merged(payload, *form, steps, True, verdicts, factors, now, must_rejoin, left)
 
 
 def _size(update: Update, plan: Round) -> float:
@@ -154,5 +155,6 @@ def most_common(hashes: list[str]) -> str:
     return max(sorted(counts), key=lambda digest: counts[digest])
 
 
-def _shape(update: Update) -> tuple[int, str, int]:
-    return update.header["n"], update.header["dtype"], update.header["n_stats"]
+def _shape(update: Update) -> tuple[int, str, int, str]:
+    facts = update.header
+    return facts["n"], facts["dtype"], facts["n_stats"], facts["stats_dtype"]

@@ -373,7 +373,8 @@ class Course:
             self._plan(sound)
         else:
             self._await_islands()
-        reply = {"kind": "commit", "record": record, "applied": merged.applied, "n_stats": merged.n_stats}
+        reply = {"kind": "commit", "record": record, "applied": merged.applied}
+        reply |= {"n_stats": merged.n_stats, "stats_dtype": merged.stats_dtype}
         reply |= {"compress": merged.compress, "crc32": zlib.crc32(merged.payload)}
         reply |= {"ended": self.ended, "leader": self.leader} if self.ended else {}
         for name in updates:

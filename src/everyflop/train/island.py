@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from everyflop.islands.codec import Flat, decode, encode, encoded_bytes
+from everyflop.islands.codec import Flat, behind, decode, encode, encoded_bytes
 from everyflop.islands.flat import flatten, unflatten_into
 from everyflop.islands.member import Ended, Member
 from everyflop.islands.merge import norm
@@ -236,8 +236,8 @@ class Island:
 
 
 def _facts(array: Flat, statistics: Flat, compress: str, **facts: Any) -> dict[str, Any]:
-    sizes = {"n": array.size, "dtype": array.dtype.name, "n_stats": statistics.size}
-    return {**sizes, "compress": compress, **facts}
+    sizes = {"n": array.size, "dtype": array.dtype.name, "compress": compress}
+    return {**sizes, "n_stats": statistics.size, "stats_dtype": statistics.dtype.name, **facts}
 
 
 def _nothing() -> Trained:
@@ -256,4 +256,4 @@ def _encode(moved: Flat, statistics: Flat, how: str, residual: Flat | None) -> t
 
 
 def _statistics(reply: Header, merged: memoryview) -> Any:
-    return np.frombuffer(merged[len(merged) - 8 * reply["n_stats"] :], dtype=np.float64)
+    return behind(merged, reply["n_stats"], reply["stats_dtype"])

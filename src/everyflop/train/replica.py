@@ -69,27 +69,28 @@ class Replica:
             scale_momentum(self.session.optimizer, part / self.part)
             self.part = part
 
-    def hand_in(self, steps: int) -> tuple[Flat, Vector]:
+    def hand_in(self, steps: int) -> tuple[Flat, Flat]:
         """Return what to hand in after so many steps of a round: how far the weights moved, and statistics.
 
         Statistics are the routers' state, and the mean squares by rows that the whole batch would have if the other
         islands' gradients were like this one's: the mean of that over islands, weighted by their parts, is the whole
-        batch's.
+        batch's. They are as wide as the weights: what is fp32 in memory needs no more on the way.
         """
         moved = moved_from(self.anchor_now(), self.parameters)
         own = self.own_squares = self.row_squares()
         kept = np.minimum(self.squares * self._decay(steps), own)
-        return moved, np.concatenate([routers_to_vector(self.session), kept + (own - kept) / self.part])
+        statistics = np.concatenate([routers_to_vector(self.session), kept + (own - kept) / self.part])
+        return moved, statistics.astype(moved.dtype)
 
-    def move_to(self, anchor: Flat, statistics: Vector, *, ahead: int = 0) -> None:
+    def move_to(self, anchor: Flat, statistics: Flat, *, ahead: int = 0) -> None:
         """Agree on another anchor, with statistics as in `hand_in`, which was `ahead` steps ago. The lock is held."""
-        routers, squares = np.split(statistics, [self.routers.size])
+        routers, squares = np.split(statistics.astype(np.float64), [self.routers.size])
         self._place(anchor, routers)
         now = self.row_squares()
         own = now if self.own_squares is None else self.own_squares
         agreed = np.maximum(now + (squares - own) * self._decay(ahead), 0)
         scale_row_squares(self.session.optimizer, self.parameters, now, agreed)
-        self.squares, self.own_squares = squares.copy(), None  # a view would keep the whole message
+        self.squares, self.own_squares = squares, None
 
     def go_back(self) -> None:
         """Go back to the anchor: what was trained since is lost. The lock is held."""
