@@ -78,9 +78,9 @@ ARMS = dict(
         arm("h8-nosync", 8, sync_share=0.0, round_share=1.0),
         arm("h24-nesterov", 24, outer_lr=0.7, outer_momentum=0.5),
         arm("h24-int8", 24, compress="int8"),
-        arm("mix", 24, shares=[10, 5, 1]),
-        arm("mix-without-slowest", 24, shares=[11, 5]),
-        arm("mix-never", 24, shares=[10, 5, 1], exchange=False),
+        arm("mix", 8, shares=[10, 5, 1]),
+        arm("mix-without-slowest", 8, shares=[11, 5]),
+        arm("mix-never", 8, shares=[10, 5, 1], exchange=False),
         arm("sync-beta0.95", 8, 1, optim={"betas": [0.9, 0.95]}),
         arm("h24-beta0.95", 24, optim={"betas": [0.9, 0.95]}),
     ]

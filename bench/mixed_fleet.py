@@ -10,8 +10,11 @@ premium island reaches with 10**12 tokens, at 6 x 28.8e9 FLOPs a token:
 
     10**12 x (tokens of the arm / tokens of one process, to the same loss) / speed of all x price of all / (1 - lost)
 
-with `lost` the share of time that islands do not train. P1 is the premium island alone, S the best cheaper pool alone,
-M the mix, M- the mix without its slowest, X the mix whose islands never exchange: it must lose, or the script fails.
+with `lost` the share of time that islands do not train (measured by islands_efficiency.py), and each pool's speed less
+by what failures take: DLRover's 0.0027 a device and day, each of which stops the device's whole pool for half an hour;
+one that trains alone and one in a mix alike, so that islands' smaller losses are not counted. P1 is the premium island
+alone, S the best cheaper pool alone, M the mix, M- the mix without its slowest, X the mix whose islands never exchange:
+it must lose, or the script fails.
 One JSON line: bills and days with Student's bounds over seeds, bills against relative MFU and price, and break-evens.
 """
 
@@ -25,6 +28,7 @@ import numpy as np
 from islands_quality import BATCH_TOKENS, STEPS, bounds, curves, loss_at, tokens_to
 
 FLOPS_A_TOKEN, TOKENS, PREMIUM_MFU = 6 * 28.8e9, 1e12, 0.21
+FAILURES_A_DEVICE_DAY, RESTART_H = 0.0027, 0.5
 RELATIVE, PRICES = [0.68, 0.76, 0.85, 0.92, 1.0], [0.7, 1.0, 1.3]
 
 
@@ -42,8 +46,9 @@ class Pool:
 
     @property
     def tokens_per_hour(self) -> float:
-        """Simulated speed of all."""
-        return self.count * self.peak_tflops * 1e12 * PREMIUM_MFU * self.relative / FLOPS_A_TOKEN * 3600
+        """Simulated speed of all, over time that includes failures."""
+        up = 1 - self.count * FAILURES_A_DEVICE_DAY * RESTART_H / 24
+        return up * self.count * self.peak_tflops * 1e12 * PREMIUM_MFU * self.relative / FLOPS_A_TOKEN * 3600
 
     @property
     def per_hour(self) -> float:
