@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from everyflop.base.units import percent
 from everyflop.planner.plan.plan import plan
 from everyflop.spec.plan import Choice, Plan, Spread
 
@@ -75,7 +76,7 @@ def test_the_readme_shows_the_same_plan(made):
     assert f"{cost.p50 / 1e6:.2f} M CNY ({cost.p10 / 1e6:.2f} M to {cost.p90 / 1e6:.2f} M)" in readme
     assert f"{days.p50:.1f} days ({days.p10:.1f} to {days.p90:.1f})" in readme
     assert made.why in readme
-    assert f"best single pool: {100 * made.mix_cheaper_probability:.2g} %" in readme
+    assert f"best single pool: {percent(made.mix_cheaper_probability)}" in readme
 
 
 @pytest.mark.parametrize("device", PRICES_AND_TFLOPS)

@@ -1,21 +1,44 @@
-from math import exp, log
+from pathlib import Path
+from statistics import fmean
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from everyflop.spec.exchange import EXTRA_TOKENS_SHARE, ExchangeSpec
+from everyflop.spec.exchange import MEASURED, ExchangeSpec
+
+BENCH = Path(__file__).resolve().parents[2] / "bench"
 
 
-def test_the_default_penalty_is_that_of_the_largest_published_model():
-    loss_4_replicas, loss_data_parallel = 2.096, 2.090  # 10B, arXiv 2503.09799
-    tokens_exponent = 0.0985 / 2
+@pytest.mark.parametrize("steps", [steps for steps in MEASURED if steps > 1])
+def test_the_penalty_of_two_islands_is_that_of_the_runs_on_record(monkeypatch, steps):
+    monkeypatch.syspath_prepend(str(BENCH))
+    import islands_quality
 
-    extra = exp(log(loss_4_replicas / loss_data_parallel) / tokens_exponent) - 1
+    each = [one["penalty"] for one in islands_quality.penalties(f"h{steps}", islands_quality.curves())]
 
-    assert EXTRA_TOKENS_SHARE[4] == pytest.approx(extra, abs=0.005)
-    assert ((1 + extra) ** 0.5 - 1, (1 + extra) ** 1.5 - 1) == pytest.approx((0.03, 0.09), abs=0.005)
+    assert ExchangeSpec(steps_between_exchanges=steps).extra_tokens(2) == pytest.approx(fmean(each), abs=0.001)
+
+
+def test_between_steps_that_were_measured_the_penalty_is_interpolated():
+    assert ExchangeSpec(steps_between_exchanges=16).extra_tokens(2) == pytest.approx((MEASURED[8] + MEASURED[24]) / 2)
+
+
+def test_each_doubling_of_islands_costs_as_much():
+    spec = ExchangeSpec()
+
+    assert spec.extra_tokens(4) == pytest.approx(2 * spec.extra_tokens(2))
+
+
+def test_exchanges_rarer_than_any_that_were_measured_need_a_table_of_ones_own():
+    steps = max(MEASURED) + 1
+
+    with pytest.raises(ValidationError, match="write your own extra_tokens_share"):
+        ExchangeSpec(steps_between_exchanges=steps)
+    own = ExchangeSpec(steps_between_exchanges=steps, extra_tokens_share={4: 0.2})
+    assert own.extra_tokens(4) == pytest.approx(0.2)
+    assert ExchangeSpec(steps_between_exchanges=steps, max_islands=1).known_islands == 1
 
 
 def test_one_island_needs_no_extra_tokens():
@@ -39,13 +62,15 @@ def test_a_table_may_start_above_two_islands():
 
 
 def test_nothing_is_said_about_more_islands_than_the_table_knows():
-    with pytest.raises(ValueError, match="no penalty is known for 9 islands"):
-        ExchangeSpec().extra_tokens(9)
+    with pytest.raises(ValueError, match="no penalty is known for 5 islands"):
+        ExchangeSpec().extra_tokens(5)
 
 
 def test_more_islands_than_the_table_knows_cannot_be_asked_for():
-    with pytest.raises(ValidationError, match="max_islands 9 exceeds 8"):
-        ExchangeSpec(max_islands=9)
+    with pytest.raises(ValidationError, match="5 exceeds 4, the largest number in what was measured"):
+        ExchangeSpec(max_islands=5)
+    with pytest.raises(ValidationError, match="9 exceeds 8, the largest number in extra_tokens_share"):
+        ExchangeSpec(max_islands=9, extra_tokens_share={8: 0.1})
 
 
 @pytest.mark.parametrize("table", [{}, {1: 0.0}, {2: -0.1}, {2: 10}, {"two": 0.1}, {4: 0.01, 2: 0.03}])
@@ -72,10 +97,10 @@ def test_islands_exchange_as_often_as_somebody_has_tried():
 
 
 def test_a_plan_states_the_assumption_for_every_number_of_islands():
-    stated = ExchangeSpec().assumption
+    stated = ExchangeSpec(steps_between_exchanges=8).assumption
 
-    assert stated.extra_tokens_share == {"1": 0.0, "2": 0.03, "3": pytest.approx(0.0475, abs=1e-4), "4": 0.06}
-    assert "arXiv 2503.09799" in stated.source
+    assert stated.extra_tokens_share == {"1": 0.0, "2": 0.044, "3": pytest.approx(0.0697, abs=1e-4), "4": 0.088}
+    assert "bench/islands_quality.py" in stated.source
 
 
 def test_a_plan_says_whose_a_penalty_is():

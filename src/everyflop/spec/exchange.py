@@ -1,7 +1,7 @@
 """How islands meet, and what merging them is assumed to cost in learning: the [islands] table of a fleet file."""
 
 from itertools import pairwise
-from math import log
+from math import log, log2
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -9,20 +9,24 @@ from pydantic import Field, field_validator
 from everyflop.spec.base import Count, Misfit, Spec
 from everyflop.spec.plan import ExchangeAssumption
 
-EXTRA_TOKENS_SHARE = {2: 0.03, 4: 0.06, 8: 0.09}
-"""Number of islands -> extra tokens for the same loss. From "Scaling Laws for DiLoCo" (arXiv 2503.09799, H = 30): its
-largest model, 10B dense, ends at loss 2.096 with 4 replicas and at 2.090 with data parallel, a factor of 1.0029. Loss
-falls as N^-0.0985 where tokens grow with N; half of that exponent is the tokens' part (both terms weigh the same where
-compute is spent best), so that 4 islands take 1.0029^(1 / 0.0493) = 1.06 times the tokens, 3 % for each doubling.
+MEASURED = {1: 0.0, 8: 0.044, 24: 0.096}
+"""Optimizer steps between exchanges -> extra tokens of two islands for the same loss, as a share: means over seeds of
+bench/islands_quality.py (a 4 M parameter Mixture-of-Experts model, 1,000 steps of 2,048 tokens, shorter rounds at
+first). Between two entries it is linear.
 
-How unsure that is: with 2 replicas that model was no worse than data parallel (2.086), and MoE runs of Decoupled
-DiLoCo (arXiv 2604.21428) equal it; the law fitted over all sizes of the first paper, most of them small, has
-M^0.0116, which is 18 % for 2 islands and 39 % for 4.
+How unsure that is: nobody has measured larger models or longer runs with these islands. It should be on the safe side
+for them, since islands lose what they lose early in a run, and "Scaling Laws for DiLoCo" (arXiv 2503.09799, every 30
+steps) found 0 % with 2 replicas of 10B dense and 6 % with 4, but 18 and 39 % by its law over all sizes; MoE runs of
+Decoupled DiLoCo (arXiv 2604.21428) lost nothing.
 """
 
-DEFAULT_SOURCE = (
-    "DiLoCo scaling laws, arXiv 2503.09799: the loss of 10B dense with 4 replicas against data parallel, in tokens; "
-    "published evidence reaches from 0 to 18 % for 2 islands and to 39 % for 4"
+MOST_MEASURED_ISLANDS = 4
+"""Four islands needed twice the extra tokens of two (one pair of runs, exchanging every 24 steps): each doubling adds
+as much."""
+
+MEASURED_SOURCE = (
+    "measured with a 4 M parameter model over 1,000 steps, bench/islands_quality.py; published runs of far larger "
+    "models lost from 0 to 6 %"
 )
 
 
@@ -34,12 +38,13 @@ their own, and what merging those would cost in learning is not known."""
 class ExchangeSpec(Spec):
     """The [islands] table."""
 
-    steps_between_exchanges: Annotated[Count, Field(le=MOST_STEPS_BETWEEN)] = 30
-    """Optimizer steps; the penalty below was measured at 30. With 1, islands exchange gradients: no penalty."""
+    steps_between_exchanges: Annotated[Count, Field(le=MOST_STEPS_BETWEEN)] = 24
+    """Optimizer steps. With 1, islands exchange gradients: no penalty."""
     bytes_per_parameter: float = Field(default=2.0, gt=0, le=8)
     """What travels for each parameter: 2 in bf16, 1 in int8."""
-    extra_tokens_share: dict[int, float] = Field(default=EXTRA_TOKENS_SHARE, min_length=1)
-    """Number of islands -> extra tokens needed for the same loss, as a share; numbers between are interpolated."""
+    extra_tokens_share: dict[int, float] | None = Field(default=None, min_length=1)
+    """Number of islands -> extra tokens needed for the same loss, as a share; numbers between are interpolated. By
+    default what was measured at these steps_between_exchanges."""
     max_islands: Count = 4
     """The most islands in one plan."""
     source: str = ""
@@ -47,7 +52,9 @@ class ExchangeSpec(Spec):
 
     @field_validator("extra_tokens_share")
     @classmethod
-    def _possible(cls, table: dict[int, float]) -> dict[int, float]:
+    def _possible(cls, table: dict[int, float] | None) -> dict[int, float] | None:
+        if table is None:
+            return None
         if bad := sorted(n for n in table if n < 2):
             raise ValueError(f"a penalty for {bad[0]} islands makes no sense: numbers start at 2")
         if bad := [share for share in table.values() if not 0 <= share < 10]:
@@ -59,11 +66,23 @@ class ExchangeSpec(Spec):
         return table
 
     def misfits(self) -> list[Misfit]:
-        """Return more islands than the penalty is known for."""
-        largest = max(self.extra_tokens_share)
-        if self.max_islands > largest and self.steps_between_exchanges > 1:
-            return [("max_islands", f"{self.max_islands} exceeds {largest}, the largest number in extra_tokens_share")]
+        """Return more islands, or fewer exchanges, than the penalty is known for."""
+        if self.max_islands == 1 or self.steps_between_exchanges == 1:
+            return []
+        if self.extra_tokens_share is None and self.steps_between_exchanges > max(MEASURED):
+            text = f"{self.steps_between_exchanges} exceeds {max(MEASURED)}, up to which extra tokens were measured"
+            return [("steps_between_exchanges", f"{text}: exchange as often, or write your own extra_tokens_share")]
+        if self.max_islands > self.known_islands:
+            where = "extra_tokens_share" if self.extra_tokens_share else "what was measured"
+            return [("max_islands", f"{self.max_islands} exceeds {self.known_islands}, the largest number in {where}")]
         return []
+
+    @property
+    def known_islands(self) -> int:
+        """The largest number of islands whose extra tokens are known; it is not asked where gradients are exchanged."""
+        if self.extra_tokens_share:
+            return max(self.extra_tokens_share)
+        return MOST_MEASURED_ISLANDS if self.steps_between_exchanges <= max(MEASURED) else 1
 
     def extra_tokens(self, islands: int) -> float:
         """Return the share of extra tokens for a number of islands: 0 for one, and where gradients are exchanged.
@@ -72,9 +91,10 @@ class ExchangeSpec(Spec):
         """
         if islands == 1 or self.steps_between_exchanges == 1:
             return 0.0
-        if islands > max(self.extra_tokens_share):
+        if islands > self.known_islands:
             raise ValueError(f"no penalty is known for {islands} islands")
-        for (low, low_share), (high, high_share) in pairwise([(1, 0.0), *self.extra_tokens_share.items()]):
+        table = self.extra_tokens_share or _measured(self.steps_between_exchanges)
+        for (low, low_share), (high, high_share) in pairwise([(1, 0.0), *table.items()]):
             if islands <= high:
                 return low_share + (high_share - low_share) * log(islands / low) / log(high / low)
         raise AssertionError("the table ends at its largest number")
@@ -82,10 +102,18 @@ class ExchangeSpec(Spec):
     @property
     def assumption(self) -> ExchangeAssumption:
         """The same as a plan states it, with every number of islands up to max_islands."""
-        own = self.extra_tokens_share != EXTRA_TOKENS_SHARE
         return ExchangeAssumption(
             steps_between=self.steps_between_exchanges,
             bytes_per_parameter=self.bytes_per_parameter,
             extra_tokens_share={str(n): round(self.extra_tokens(n), 4) for n in range(1, self.max_islands + 1)},
-            source=self.source or ("the fleet file" if own else DEFAULT_SOURCE),
+            source=self.source or ("the fleet file" if self.extra_tokens_share else MEASURED_SOURCE),
         )
+
+
+def _measured(steps: int) -> dict[int, float]:
+    """Return what islands need that exchange every so many steps. Raises ValueError where nothing was measured."""
+    for (few, fewer), (many, more) in pairwise(MEASURED.items()):
+        if steps <= many:
+            two = fewer + (more - fewer) * (steps - few) / (many - few)
+            return {2: two, MOST_MEASURED_ISLANDS: two * log2(MOST_MEASURED_ISLANDS)}
+    raise ValueError(f"no penalty is known for exchanges every {steps} steps")

@@ -105,7 +105,7 @@ def desk_of(
 
 def _wider(workload: Workload, fleet: Fleet, catalog: Catalog, limits: Limits, objective: Objective) -> Iterator[Desk]:
     """Yield desks with more islands than the limit, as far as their cost in learning is known."""
-    known = max(fleet.islands.extra_tokens_share)
+    known = fleet.islands.known_islands
     for islands in range(limits.max_islands + 1, min(known, MOST_ISLANDS_TRIED) + 1):
         wider = limits.model_copy(update={"max_islands": islands})
         yield desk_of(workload, _with_islands(fleet, islands), catalog, wider, objective)[0]
@@ -113,11 +113,11 @@ def _wider(workload: Workload, fleet: Fleet, catalog: Catalog, limits: Limits, o
 
 def _with_islands(fleet: Fleet, max_islands: int) -> Fleet:
     """Return the fleet with up to so many islands."""
-    known = max(fleet.islands.extra_tokens_share)
+    known = fleet.islands.known_islands
     if max_islands > known and fleet.islands.steps_between_exchanges > 1:
         raise UsageError(
-            f"{max_islands} islands are more than the {known} up to which the fleet's extra_tokens_share goes, so what "
-            f"they cost in learning is not known. Allow {known}, or add {max_islands} = ... to extra_tokens_share."
+            f"{max_islands} islands are more than the {known} up to which extra tokens are known. Allow {known}, or "
+            f"write the fleet's extra_tokens_share up to {max_islands}."
         )
     return fleet.model_copy(update={"islands": fleet.islands.model_copy(update={"max_islands": max_islands})})
 
