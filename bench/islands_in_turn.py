@@ -22,7 +22,7 @@ from everyflop.train.replica import Replica
 from everyflop.train.resume import settle_as_before
 from everyflop.train.run_dir import RunDir
 from everyflop.train.session import build_run_model, build_session
-from everyflop.train.slow_device import SlowDevice
+from everyflop.train.simulated_device import SimulatedDevice
 from everyflop.train.update import compute, conclude
 from everyflop.train.validate import validate
 
@@ -41,7 +41,7 @@ class InTurn:
         self.replicas = [Replica(session, self.how) for session in sessions]
         stream = prepared.train(self.run.run.seed)
         self.islands = [
-            LocalSteps(spec, replica, stream, mfu=lambda _: 0.0, slow=SlowDevice(1.0))
+            LocalSteps(spec, replica, stream, mfu=lambda _: 0.0, simulated=SimulatedDevice(1.0))
             for spec, replica in zip(self.run.island, self.replicas, strict=True)
         ]
         self.sequences = sum(shares)
@@ -139,8 +139,8 @@ class InTurn:
         payload = memoryview(merged.payload)
         for replica in self.replicas:
             anchor = replica.anchor_now()
-            size = encoded_bytes(anchor.size, merged.compress)
-            update = decode(payload[:size], merged.compress, anchor.size)
-            statistics = behind(payload, merged.n_stats, merged.stats_dtype)
+            size = encoded_bytes(anchor.size, merged.form["compress"])
+            update = decode(payload[:size], merged.form["compress"], anchor.size)
+            statistics = behind(payload, merged.form["n_stats"], merged.form["stats_dtype"])
             replica.move_to(replica.outer.apply(anchor, update), statistics)
         assert all(a.hash == b.hash for a, b in pairwise(self.replicas))

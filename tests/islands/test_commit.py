@@ -49,12 +49,12 @@ def merged(
 
 
 def numbers(result: Merged, n: int) -> list[float]:
-    size = encoded_bytes(n, result.compress)
-    return decode(result.payload[:size], result.compress, n).tolist()
+    size = encoded_bytes(n, result.form["compress"])
+    return decode(result.payload[:size], result.form["compress"], n).tolist()
 
 
 def statistics(result: Merged) -> list[float]:
-    return np.frombuffer(result.payload[len(result.payload) - 8 * result.n_stats :]).tolist()
+    return np.frombuffer(result.payload[len(result.payload) - 8 * result.form["n_stats"] :]).tolist()
 
 
 def test_gradients_of_parts_of_a_batch_add_up_to_that_of_the_batch():
@@ -100,7 +100,7 @@ def test_weights_are_merged_by_the_rule_of_the_run():
 
 
 def test_gradients_travel_as_fp32_whatever_weights_do():
-    assert merged(update("a", [0.3]), exchange="gradients", compress="int8").compress == "fp32"
+    assert merged(update("a", [0.3]), exchange="gradients", compress="int8").form["compress"] == "fp32"
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,11 @@ def test_a_name_that_could_mislead_a_shell_or_a_path_is_refused(name: str):
         IslandSpec(name=name)
 
 
-@pytest.mark.parametrize("facts", [{"slowdown": 2.0}, {"link_gbit_per_s": 1.0}, {"link_latency_ms": 10.0}])
-def test_a_slower_device_and_a_thin_or_long_link_are_simulated(facts: dict[str, float]):
+SIMULATED = [{"slowdown": 2.0}, {"numerics": "split"}, {"link_gbit_per_s": 1.0}, {"link_latency_ms": 10.0}]
+
+
+@pytest.mark.parametrize("facts", SIMULATED)
+def test_other_devices_and_thin_or_long_links_are_simulated(facts: dict[str, Any]):
     assert IslandSpec(name="a", **facts).simulated
 
 

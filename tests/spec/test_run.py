@@ -96,3 +96,13 @@ def test_values_are_taken_up_to_their_limit_and_refused_past_it(table: str, key:
     parsed({**tables, table: {**tables.get(table, {}), key: largest}})
     _, problems = parse_run({**tables, table: {**tables.get(table, {}), key: refused}})
     assert [problem.key.startswith(f"{table}.{key}") for problem in problems] == [True]
+
+
+def test_compiled_code_cannot_have_another_devices_numerics():
+    tables = {**RUNS["preset"], "island": [{"name": "a"}, {"name": "b", "numerics": "split"}]}
+
+    run, problems = parse_run(tables)
+
+    assert run is None
+    assert [problem.key for problem in problems] == ["train.compile"]
+    assert parsed({**tables, "train": {"tokens": "20T", "compile": "off"}}).island[1].simulated

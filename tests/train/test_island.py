@@ -26,7 +26,7 @@ from everyflop.train.local_steps import LocalSteps
 from everyflop.train.replica import Replica
 from everyflop.train.session import Session, build_session
 from everyflop.train.settings import Settled
-from everyflop.train.slow_device import SlowDevice
+from everyflop.train.simulated_device import SimulatedDevice
 from everyflop.train.state import RouterLogits
 from everyflop.train.stop import StopRequest
 from everyflop.train.update import attempt_step, compute, conclude
@@ -85,9 +85,9 @@ def train_islands(settled: Settled, prepared: Prepared, device, folder, *, dtype
                 heartbeat_s=run.islands.heartbeat_s,
                 give_state=replica.give,
             )
-            slow = SlowDevice(spec.slowdown, sleep=lambda seconds: None)
+            simulated = SimulatedDevice(spec.slowdown, spec.numerics, sleep=lambda seconds: None)
             stream = prepared.train(run.run.seed)
-            steps = LocalSteps(spec, replica, stream, mfu=lambda tokens_per_s: 0.0, slow=slow)
+            steps = LocalSteps(spec, replica, stream, mfu=lambda tokens_per_s: 0.0, simulated=simulated)
             part = Island(run.islands, steps, member, after_commit=lambda record, leads: None)
             ended[spec.name] = part.run(StopRequest())[0]
             member.leave()
@@ -122,11 +122,12 @@ def farthest(one: Session, other: Session) -> float:
 
 @pytest.fixture
 def islands_run(make_settled):
-    def make(*names: str, steps=1, tokens=256 * 50, slow=1.0, **islands) -> Settled:
-        tables = [{"name": name, "slowdown": 1.0 if name == "a" else slow} for name in names]
+    def make(*names: str, steps=1, tokens=256 * 50, slow=1.0, numerics="own", **islands) -> Settled:
+        other = {"slowdown": slow, "numerics": numerics}
+        tables = [{"name": name, **({} if name == "a" else other)} for name in names]
         router = {"balance_loss": 1e-2, "z_loss": 1e-3, "bias_update": 1e-3, "noise_warmup_steps": 5}
         return make_settled(
-            train={"tokens": tokens},
+            train={"tokens": tokens, "compile": "off"},
             router=router,
             island=tables,
             islands={"steps": steps, "round_share": 1.0, **islands},
@@ -193,6 +194,17 @@ def test_rounds_by_steps_repeat_bit_for_bit(islands_run, device, tmp_path):
     first, second = (train_islands(settled, prepared, device, tmp_path / str(n), dtype=torch.float32) for n in (1, 2))
 
     assert farthest(first.sessions["a"], second.sessions["b"]) == 0.0
+
+
+def test_an_island_may_compute_as_another_device_and_the_run_is_as_good(islands_run, device, tmp_path):
+    ends = []
+    for numerics in ("own", "split"):
+        settled = islands_run("a", "b", steps=5, rounds="steps", sync_share=0.2, numerics=numerics)
+        outcome = train_islands(settled, prepare(settled.run), device, tmp_path / numerics, dtype=torch.float32)
+        assert farthest(outcome.sessions["a"], outcome.sessions["b"]) == 0.0
+        ends.append(outcome.sessions["a"])
+
+    assert 0 < farthest(*ends) < 1e-2  # roundings differ, and 50 steps of training let them grow
 
 
 @pytest.mark.parametrize("compress", ["bf16", "int8"])

@@ -56,9 +56,8 @@ class Merged:
     """What a round comes to."""
 
     payload: bytes
-    compress: str
-    n_stats: int
-    stats_dtype: str
+    form: dict[str, Any]
+    """What a payload is read with: how its array is compressed, how many statistics are behind it, and their dtype."""
     steps: int
     """By how many steps the run is further: the token-weighted mean of the islands'."""
     applied: bool
@@ -121,7 +120,7 @@ def merge_updates(
     sound = {name: arrays[name] for name in arrays if verdicts[name].accepted}
     if not sound:
         doubtful = must_rejoin if len(must_rejoin) < len(updates) else {}
-        return Merged(b"", "fp32", 0, "float64", 0, False, verdicts, {}, now, doubtful, residual)
+        return Merged(b"", _form("fp32", np.zeros(0)), 0, False, verdicts, {}, now, doubtful, residual)
     work = {name: Work(trained[name].tokens, trained[name].steps) for name in sound}
     sums = plan.exchange == "gradients"
     # Gradients are parts of the whole batch's already; those of a lost part are made up for by the others.
@@ -139,8 +138,11 @@ def merge_updates(
     if compress == "int8":
         left = total - decode(memoryview(payload)[: encoded_bytes(total.size, compress)], compress, total.size)
     steps = max(1, round(mean_steps(work)))
-    form = compress, stats.size, stats.dtype.name
-    return Merged(payload, *form, steps, True, verdicts, factors, now, must_rejoin, left)
+    return Merged(payload, _form(compress, stats), steps, True, verdicts, factors, now, must_rejoin, left)
+
+
+def _form(compress: str, stats: Flat) -> dict[str, Any]:
+    return {"compress": compress, "n_stats": stats.size, "stats_dtype": stats.dtype.name}
 
 
 def _size(update: Update, plan: Round) -> float:

@@ -373,10 +373,8 @@ class Course:
             self._plan(sound)
         else:
             self._await_islands()
-        reply = {"kind": "commit", "record": record, "applied": merged.applied}
-        reply |= {"n_stats": merged.n_stats, "stats_dtype": merged.stats_dtype}
-        reply |= {"compress": merged.compress, "crc32": zlib.crc32(merged.payload)}
-        reply |= {"ended": self.ended, "leader": self.leader} if self.ended else {}
+        crc32, end = zlib.crc32(merged.payload), {"ended": self.ended, "leader": self.leader} if self.ended else {}
+        reply = {"kind": "commit", "record": record, "applied": merged.applied, "crc32": crc32, **merged.form, **end}
         for name in updates:
             if name in members:
                 own = {**reply, "begin": self.begins.get(name), "rejoin": merged.must_rejoin.get(name, "")}

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from everyflop.spec.base import Count, Misfit, Spec
 
+Numerics = Literal["own", "split"]
+
 
 class IslandSpec(Spec):
     """One [[island]]: devices that train one replica together."""
@@ -24,6 +26,8 @@ class IslandSpec(Spec):
     """Overrides that of [money]."""
     slowdown: float = Field(default=1.0, ge=1, le=1000)
     """Simulates a slower device: multiplies the processor time of all that it does, by waiting."""
+    numerics: Numerics = "own"
+    """Simulates another device's numerics: "split" sums matrix products in parts, each rounded to their type."""
     link_gbit_per_s: float | None = Field(default=None, gt=0)
     """Simulates a thin link to the coordinator, in each direction."""
     link_latency_ms: float = Field(default=0.0, ge=0, le=10_000)
@@ -32,7 +36,8 @@ class IslandSpec(Spec):
     @property
     def simulated(self) -> bool:
         """Whether anything about the island is made up."""
-        return self.slowdown > 1 or self.link_gbit_per_s is not None or self.link_latency_ms > 0
+        thin = self.link_gbit_per_s is not None or self.link_latency_ms > 0
+        return self.slowdown > 1 or self.numerics != "own" or thin
 
 
 class IslandsSpec(Spec):

@@ -49,6 +49,9 @@ class RunSpec(Spec):
         names = [island.name for island in self.island]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             found.append(("island", f"two islands are called {', '.join(twice)}: give each a name of its own"))
+        if self.train.compile != "off" and (others := [one.name for one in self.island if one.numerics != "own"]):
+            text = f"compiled code has the numerics of this device, and {', '.join(others)} simulates another's"
+            found.append(("train.compile", f'{text}: set it to "off"'))
         sequences = (self.train.batch_tokens or 0) // self.train.seq_len
         if self.train.batch_tokens and 0 < sequences < len(names):
             found.append(("train.batch_tokens", f"{self.train.batch_tokens} is less than a sequence for each island"))

@@ -116,7 +116,7 @@ class Island:
             return None
         reply, merged = answer
         self._began_s = self._now_s()
-        with self.steps.slow.work(), self.replica.lock:
+        with self.steps.simulated.work(), self.replica.lock:
             self._apply(reply, merged, trained)
             self.replica.round, self.replica.record = begin["round"] + 1, reply["record"]
             self.replica.note_progress()
@@ -136,10 +136,10 @@ class Island:
         started_s = self._now_s()
         used, _ = take(begin["ranges"], begin["sequences"])
         whole = session.step.counts([steps.stream.batch_of(numbers(begin["batch"]))])
-        with steps.slow.work():
+        with steps.simulated.work():
             sums = compute(session, steps.stream.batch_of(numbers(used)), whole=whole)
         step_s = self.member.step_s = self._now_s() - started_s
-        with steps.slow.work():
+        with steps.simulated.work():
             gradient, statistics = flatten(self._gradient_tensors()), sums_to_vector(sums)
             payload = encode(gradient, "fp32", statistics)
         facts = {"loss": (sums.ce / sums.tokens).item(), "grad_norm": norm(gradient)}
@@ -156,7 +156,7 @@ class Island:
         while steps.left and (sequences := self._next_step(stop)):
             self._step(sequences)
         trained_s = self._now_s()
-        with steps.slow.work():
+        with steps.simulated.work():
             moved, statistics = self.replica.hand_in(len(steps.lines))
             payload, self.replica.residual = _encode(moved, statistics, self.how.compress, self.replica.residual)
         self._finish_s = 0.0 if begin["ahead"] else self._now_s() - trained_s + self.member.send_s

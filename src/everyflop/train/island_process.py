@@ -30,7 +30,7 @@ from everyflop.train.replica import Replica
 from everyflop.train.resume import Start, find_start, settle_as_before
 from everyflop.train.run_dir import LOCK_NAME, RunDir
 from everyflop.train.session import build_run_model, build_session, keep_tokenizer, restore_session, save_session
-from everyflop.train.slow_device import SlowDevice
+from everyflop.train.simulated_device import SimulatedDevice
 from everyflop.train.stop import StopRequest
 from everyflop.train.telemetry import Telemetry
 from everyflop.train.validate import validate
@@ -96,8 +96,8 @@ class _Process:
         member = self._member(coordinator, secret, tls)
         stream, meter = self.prepared.train(settled.run.run.seed), meter_of(settled, self.measured)
         worked_s = time.thread_time if self.device.type == "cpu" else time.monotonic
-        slow = SlowDevice(self.spec.slowdown, worked_s=worked_s)
-        steps = LocalSteps(self.spec, self.replica, stream, mfu=meter.mfu, slow=slow)
+        simulated = SimulatedDevice(self.spec.slowdown, self.spec.numerics, worked_s=worked_s)
+        steps = LocalSteps(self.spec, self.replica, stream, mfu=meter.mfu, simulated=simulated)
         island = Island(self.run.islands, steps, member, after_commit=self._after_commit)
         with StopRequest() as stop:
             try:

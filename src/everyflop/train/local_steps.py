@@ -13,7 +13,7 @@ from everyflop.islands.wire import Header
 from everyflop.optim.schedules import lr_at
 from everyflop.spec.islands import IslandSpec
 from everyflop.train.replica import Replica
-from everyflop.train.slow_device import SlowDevice
+from everyflop.train.simulated_device import SimulatedDevice
 from everyflop.train.update import compute, conclude
 
 
@@ -27,11 +27,11 @@ class LocalSteps:
         stream: TrainStream,
         *,
         mfu: Callable[[float], float],
-        slow: SlowDevice,
+        simulated: SimulatedDevice,
         now_s: Callable[[], float] = time.monotonic,
     ):
         self.spec, self.replica, self.stream = spec, replica, stream
-        self.slow = slow
+        self.simulated = simulated
         self.step_time = StepTime()
         self._mfu, self._now_s = mfu, now_s
         self.seq_len = replica.session.settled.run.train.seq_len
@@ -92,7 +92,7 @@ class LocalSteps:
         session, started_s = self.replica.session, self._now_s()
         used, self.left = take(self.left, min(sequences, count(self.left)))
         lr = self.lr(len(self.lines))
-        with self.slow.work():
+        with self.simulated.work():
             sums = compute(session, self.stream.batch_of(numbers(used)))
             with self.replica.lock:
                 attempt = conclude(session, sums, lr=lr, part=self.replica.part)

@@ -42,8 +42,8 @@ def _origin(report: Report) -> str:
     names = ", ".join(report.simulated)
     stands = "stands in for another device" if len(report.simulated) == 1 else "stand in for other devices"
     return (
-        f"{names} {stands} by waiting (a slowdown or a thin link in the run file): time, speed and money there are "
-        "simulated, and so is what sums over all islands. Loss and bytes are measured."
+        f"{names} {stands} by waiting or by other sums (slowdown, link or numerics in the run file): time, speed and "
+        "money there are simulated, and so is what sums over all islands. Loss and bytes are measured."
     )
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from everyflop.train.slow_device import SlowDevice
+from everyflop.train.simulated_device import SimulatedDevice
 
 
 class Clocks:
@@ -19,7 +19,7 @@ class Clocks:
 
 def spent(slowdown: float, worked: float, others: float = 0.0) -> float:
     clocks = Clocks()
-    device = SlowDevice(slowdown, now_s=lambda: clocks.now_s, worked_s=lambda: clocks.worked_s, sleep=clocks.sleep)
+    device = SimulatedDevice(slowdown, now_s=lambda: clocks.now_s, worked_s=lambda: clocks.worked_s, sleep=clocks.sleep)
     with device.work():
         clocks.work(worked, others=others)
     return clocks.now_s
