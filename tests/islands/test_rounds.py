@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everyflop.islands.rounds import PENALTY, Round, is_synchronous, lost_s, plan_round, total_samples
+from everyflop.islands.rounds import PENALTY, Round, is_synchronous, lost_s, plan_round, reach_of, total_samples
 from everyflop.optim.batch import batch_tokens_at
 from everyflop.spec.islands import IslandsSpec
 from everyflop.spec.train import TrainSpec
@@ -188,3 +188,14 @@ def test_rounds_that_use_what_they_plan_end_with_the_last_sample(train: TrainSpe
 
     first = batch_tokens_at(0, train) // train.seq_len
     assert n_rounds <= math.ceil(total / first) + 1
+
+
+@pytest.mark.parametrize(
+    ("part", "steps", "reach"), [(0.5, 8, 2.0), (0.5, 24, 1.3), (1 / 16, 8, 1.0), (0.25, 100, 1.0)]
+)
+def test_islands_reach_as_far_as_the_noise_of_their_part_allows(part: float, steps: int, reach: float):
+    assert reach_of(part, steps, IslandsSpec()) == pytest.approx(reach, abs=0.01)
+
+
+def test_a_reach_that_was_asked_for_is_every_islands():
+    assert reach_of(0.01, 1000, IslandsSpec(reach=1.5)) == 1.5
