@@ -138,7 +138,7 @@ def at_once(folder: Path, number: int, *, quota: bool) -> dict[str, float]:
     All runs are longer than what is measured, and end when each has done enough rounds: an island whose neighbours are
     done has the machine's memory and caches for itself.
     """
-    enough = Barrier(len(SPEEDS))
+    enough = Barrier(len(SPEEDS), timeout=600)
 
     def one(name: str) -> dict[str, float]:
         sequences, run = SEQUENCES * SPEEDS[name] // sum(SPEEDS.values()), f"{name}-{number}"

@@ -42,7 +42,7 @@ RESULTS = ROOT / "bench" / "results" / "islands_quality.jsonl"
 STEPS, BATCH_TOKENS, SEQ_LEN, EVERY, WINDOWS = 1000, 2048, 128, 50, 128
 SYNC_LR = 5.6e-3
 """The best of 2.8e-3, 4e-3 and 5.6e-3 (seed 0); arms with lr0.7 and lr1.4 are beside it."""
-ROUNDS = {"sync_share": 0.2, "round_share": 0.03, "reach": 1.0}
+ROUNDS = {"sync_share": 0.2, "round_share": 0.03}
 """Of arms that say nothing else. Curves on record are of these: with others, settings_of must hold them."""
 Curve = list[tuple[float, float]]
 TARGETS = {"h8": 0.05, "h24": 0.10}
@@ -54,8 +54,7 @@ def arm(
     """Return an arm: H = steps over m islands; `lr` is a factor on the synchronous run's learning rate."""
     shares = more.pop("shares", [BATCH_TOKENS // SEQ_LEN // m] * m)
     exchange = more.pop("exchange", True)
-    alone = m == 1 or not exchange
-    how = {"rounds": "steps", "steps": steps, **({} if alone else {"reach": "auto"}), **more}
+    how = {"rounds": "steps", "steps": steps, **more}
     return name, {"shares": shares, "exchange": exchange, "lr": lr, "optim": optim or {}, "how": how}
 
 

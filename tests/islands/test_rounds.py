@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everyflop.islands.rounds import PENALTY, Round, is_synchronous, lost_s, plan_round, reach_of, total_samples
+from everyflop.islands.rounds import PENALTY, Round, is_synchronous, lost_s, plan_round, total_samples
 from everyflop.optim.batch import batch_tokens_at
 from everyflop.spec.islands import IslandsSpec
 from everyflop.spec.train import TrainSpec
@@ -53,7 +53,9 @@ def test_a_round_of_so_many_seconds_is_a_share_of_the_steps_done_at_most_too():
 
 
 def commit(**lost_s: float) -> dict[str, Any]:
-    return {"members": {name: {"lost_s": seconds, "steps": 1} for name, seconds in lost_s.items()}}
+    """A commit after a round of 1 s of training; `joined` had no exchange before it."""
+    times = {name: {"train_s": 1.0, "round_s": 1.0 + (name == "joined") * lost} for name, lost in lost_s.items()}
+    return {"members": {name: {"lost_s": lost, "steps": 1, **times[name]} for name, lost in lost_s.items()}}
 
 
 @pytest.mark.parametrize("exchange_s", [0.01, 0.1, 1.0, 30.0])
@@ -68,6 +70,7 @@ def test_steps_by_themselves_are_those_that_lose_least_to_exchange_and_to_learni
 
 def test_an_exchange_takes_what_it_took_the_island_that_did_nothing_else():
     assert lost_s(commit(leads_and_validated=60.0, other=0.2)) == 0.2
+    assert lost_s(commit(joined=0.05, other=0.2)) == 0.2
     assert lost_s(None) == 0.0
 
 
@@ -188,14 +191,3 @@ def test_rounds_that_use_what_they_plan_end_with_the_last_sample(train: TrainSpe
 
     first = batch_tokens_at(0, train) // train.seq_len
     assert n_rounds <= math.ceil(total / first) + 1
-
-
-@pytest.mark.parametrize(
-    ("part", "steps", "reach"), [(0.5, 8, 2.0), (0.5, 24, 1.3), (1 / 16, 8, 1.0), (0.25, 100, 1.0)]
-)
-def test_islands_reach_as_far_as_the_noise_of_their_part_allows(part: float, steps: int, reach: float):
-    assert reach_of(part, steps, IslandsSpec()) == pytest.approx(reach, abs=0.01)
-
-
-def test_a_reach_that_was_asked_for_is_every_islands():
-    assert reach_of(0.01, 1000, IslandsSpec(reach=1.5)) == 1.5

@@ -13,7 +13,7 @@ from everyflop.data.prepared import Prepared
 from everyflop.islands.codec import encoded_bytes
 from everyflop.islands.coordinator import Coordinator
 from everyflop.islands.course import Course
-from everyflop.islands.flat import moved_from, unflatten_into
+from everyflop.islands.flat import moved_from
 from everyflop.islands.member import Member
 from everyflop.islands.round_log import RoundLog
 from everyflop.islands.samples import numbers
@@ -199,12 +199,12 @@ def test_rounds_by_steps_repeat_bit_for_bit(islands_run, device, tmp_path):
 def test_an_island_may_compute_as_another_device_and_the_run_is_as_good(islands_run, device, tmp_path):
     ends = []
     for numerics in ("own", "split"):
-        settled = islands_run("a", "b", steps=5, tokens=256 * 10, rounds="steps", sync_share=0.2, numerics=numerics)
+        settled = islands_run("a", "b", steps=5, rounds="steps", sync_share=0.2, numerics=numerics)
         outcome = train_islands(settled, prepare(settled.run), device, tmp_path / numerics, dtype=torch.float32)
         assert farthest(outcome.sessions["a"], outcome.sessions["b"]) == 0.0
         ends.append(outcome.sessions["a"])
 
-    assert 0 < farthest(*ends) < 1e-2  # roundings differ, and steps let them grow
+    assert 0 < farthest(*ends) < 1e-2  # roundings differ, and 50 steps of training let them grow
 
 
 @pytest.mark.parametrize("compress", ["bf16", "int8"])
@@ -294,36 +294,6 @@ def test_rows_first_seen_in_a_round_that_is_lost_do_not_burst_afterwards(islands
 
     moved = np.abs(moved_from(replica.anchor_now(), replica.parameters)).max()
     assert 1e-4 < moved < 1e-2
-
-
-def test_an_island_trains_ahead_as_far_as_it_reaches_and_hands_in_what_the_batch_would_do(islands_run, device):
-    settled = islands_run("a", "b", steps=5, rounds="steps", sync_share=0.2)
-    stream, moved = prepare(settled.run).train(settled.run.run.seed), []
-    for reach in (1.0, 2.0):
-        session = session_of(settled, device)
-        replica, lr = Replica(session, settled.run.islands), 1e-9  # so small that two steps are linear in it
-        replica.train_on(0.5, reach=reach)
-        anchor = replica.anchor_now()
-        for step in range(2):
-            conclude(session, compute(session, stream.batch(step, 1)), lr=lr * replica.reach, part=0.5)
-        handed_in, _ = replica.hand_in(2)
-        moved.append(handed_in)
-        assert moved_from(anchor, replica.parameters) == pytest.approx(reach * handed_in)
-
-    assert moved[0] == pytest.approx(moved[1], rel=1e-3, abs=1e-3 * lr)
-
-
-def test_what_was_trained_ahead_reaches_as_far_as_the_rest_of_its_round(islands_run, device):
-    session = session_of(islands_run("a", "b"), device)
-    replica = Replica(session, session.settled.run.islands)
-    anchor = replica.anchor_now()
-    replica.train_on(0.5, reach=1.0)
-    unflatten_into(anchor - 1, replica.parameters)
-
-    replica.train_on(0.5, reach=1.5)
-
-    assert np.allclose(moved_from(anchor, replica.parameters), 1.5)
-    assert np.allclose(replica.hand_in(1)[0], 1.0)
 
 
 def test_steps_done_ahead_of_a_commit_keep_their_mean_squares(islands_run, device, tmp_path):

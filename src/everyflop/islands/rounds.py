@@ -17,11 +17,6 @@ RESERVE = 1.3
 WORTH_JOINING = 0.2
 """Share of a round that must be left for an island to join it; otherwise it waits for the next one."""
 
-REACH, MOST_REACH = 9.0, 2.0
-"""Fitted to trials from one process's state after 150 steps of bench/islands.toml: on half of a batch of 16 sequences,
-2 was best of 1, 1.5 and 2 with 8 steps, and 1.25 to 1.5 with 24; on a sixteenth with 8 steps 1 was better than 2 and
-0.25. More than 2 was not tried."""
-
 PENALTY = 4.0
 """Extra tokens for each share of the run's steps that a round has: fitted to runs of 1,000 steps (docs/islands.md)."""
 
@@ -124,24 +119,15 @@ def best_steps(exchange_s: float, step_s: float, run_steps: float) -> int:
     return max(2, round(math.sqrt(exchange_s / step_s * run_steps / PENALTY)))
 
 
-def reach_of(part: float, steps: int, islands: IslandsSpec) -> float:
-    """Return how far an island goes in a round of so many steps on a part of the batch, over where the batch would go.
-
-    Islands lose less when they see gradients ahead of where they will be, and more the farther the noise of their part
-    carries them, which is as the root of steps over part.
-    """
-    if islands.reach != "auto":
-        return islands.reach
-    return min(max(REACH * math.sqrt(part / steps), 1.0), MOST_REACH)
-
-
 def lost_s(last: Mapping[str, Any] | None) -> float:
     """Return what an exchange took, by the commit before: the least time that an island spent without training.
 
-    Islands that validate, save or come back spend more, and not on the exchange.
+    Islands that validate or save spend more, and not on the exchange; one that has just joined has none behind it, so
+    that its round is all its time.
     """
     members = last["members"].values() if last else ()
-    return min((member["lost_s"] for member in members if member["steps"]), default=0.0)
+    before = [m for m in members if m["steps"] and m["lost_s"] + m["train_s"] > m["round_s"] + 1e-6]
+    return min((member["lost_s"] for member in before), default=0.0)
 
 
 def is_synchronous(tokens_done: int, train: TrainSpec, islands: IslandsSpec) -> bool:

@@ -5,7 +5,7 @@ exchange.py is what a fleet file says of the same for plans.
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from everyflop.spec.base import Count, Misfit, Spec
 
@@ -34,10 +34,14 @@ class IslandSpec(Spec):
     """Simulates a long way to the coordinator: added to each message, one way."""
 
     @property
+    def thin_link(self) -> bool:
+        """Whether the way to the coordinator is made up."""
+        return self.link_gbit_per_s is not None or self.link_latency_ms > 0
+
+    @property
     def simulated(self) -> bool:
         """Whether anything about the island is made up."""
-        thin = self.link_gbit_per_s is not None or self.link_latency_ms > 0
-        return self.slowdown > 1 or self.numerics != "own" or thin
+        return self.slowdown > 1 or self.numerics != "own" or self.thin_link
 
 
 class IslandsSpec(Spec):
@@ -57,9 +61,6 @@ class IslandsSpec(Spec):
     round_s: float | None = Field(default=None, gt=0)
     """Length of the longest rounds by the clock; by default the time that `steps` steps take at the measured speeds.
     Rounds by steps have no length."""
-    reach: float | Literal["auto"] = Field(default="auto")
-    """How many times farther than the batch would an island trains in a round: its learning rate is so many times the
-    schedule's, and its update is divided by it. "auto" goes as far as the noise of its part allows, from 1 to 2."""
     outer_lr: float = Field(default=1.0, gt=0, le=2)
     """Learning rate of the outer step; 1 without momentum is plain averaging."""
     outer_momentum: float = Field(default=0.0, ge=0, lt=1)
@@ -80,13 +81,6 @@ class IslandsSpec(Spec):
     """How long a run waits at its start for islands that its file names."""
     restarts: int = Field(default=100, ge=0)
     """How often a local island that died is started again."""
-
-    @field_validator("reach")
-    @classmethod
-    def _possible(cls, reach: float | str) -> float | str:
-        if not isinstance(reach, str) and not 0.1 <= reach <= 10:
-            raise ValueError(f"{reach:g} is not between 0.1 and 10")
-        return reach
 
     def misfits(self) -> list[Misfit]:
         """Return a choice of steps that nothing could repeat or that is made already."""

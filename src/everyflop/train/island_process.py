@@ -179,7 +179,7 @@ class _Process:
             tokens_per_s=self.measured.tokens_per_s / spec.slowdown,
             heartbeat_s=run.islands.heartbeat_s,
             give_state=self.replica.give,
-            link=Link(spec.link_gbit_per_s, spec.link_latency_ms) if spec.simulated else None,
+            link=Link(spec.link_gbit_per_s, spec.link_latency_ms) if spec.thin_link else None,
             tls=tls,
         )
 

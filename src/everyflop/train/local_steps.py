@@ -8,7 +8,6 @@ import numpy as np
 
 from everyflop.data.stream import TrainStream
 from everyflop.islands.pace import StepTime
-from everyflop.islands.rounds import reach_of
 from everyflop.islands.samples import Ranges, count, numbers, take
 from everyflop.islands.wire import Header
 from everyflop.optim.schedules import lr_at
@@ -79,8 +78,7 @@ class LocalSteps:
             left = begin["ranges"]
         self.begin, self.left = begin, left
         if begin["part"] > 0:
-            part, how = begin["part"], self.replica.session.settled.run.islands
-            self.replica.train_on(part, reach=reach_of(part, begin["steps"], how))
+            self.replica.train_on(begin["part"])
         for done, line in enumerate(self.lines):
             line.update(self._place(done))
         return fits
@@ -97,7 +95,7 @@ class LocalSteps:
         with self.simulated.work():
             sums = compute(session, self.stream.batch_of(numbers(used)))
             with self.replica.lock:
-                attempt = conclude(session, sums, lr=lr * self.replica.reach, part=self.replica.part)
+                attempt = conclude(session, sums, lr=lr, part=self.replica.part)
         step_s = self._now_s() - started_s
         self.step_time.note(count(used), step_s)
         line = self.line(count(used), loss=attempt.loss, grad_norm=attempt.grad_norm, lr=lr, step_s=step_s)

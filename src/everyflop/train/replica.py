@@ -39,8 +39,6 @@ class Replica:
         self.routers: Vector = routers_to_vector(session)
         self.part = 1.0
         """Share of the whole batch that the momentum is of."""
-        self.reach = 1.0
-        """Learning rate over the schedule's; updates are divided by it."""
         self.squares = self.row_squares()
         """Mean squares by rows at the anchor, which all islands agreed on."""
         self.own_squares: Rows | None = None
@@ -65,17 +63,11 @@ class Replica:
             self.anchor, self.squares = flatten(self.parameters), self.row_squares()
         return self.anchor
 
-    def train_on(self, part: float, *, reach: float = 1.0) -> None:
-        """Train on this share of the whole batch from now on, with `reach` times the learning rate.
-
-        Momentum becomes that share of the whole batch's, and what was trained ahead reaches as far as the rest will.
-        """
+    def train_on(self, part: float) -> None:
+        """Train on this share of the whole batch from now on; momentum becomes that share of the whole batch's."""
         with self.lock:
             scale_momentum(self.session.optimizer, part / self.part)
-            if reach != self.reach and self.anchor is not None:
-                ahead = flatten(self.parameters) - self.anchor
-                unflatten_into(self.anchor + ahead * ahead.dtype.type(reach / self.reach), self.parameters)
-            self.part, self.reach = part, reach
+            self.part = part
 
     def hand_in(self, steps: int) -> tuple[Flat, Flat]:
         """Return what to hand in after so many steps of a round: how far the weights moved, and statistics.
@@ -88,7 +80,7 @@ class Replica:
         own = self.own_squares = self.row_squares()
         kept = np.minimum(self.squares * self._decay(steps), own)
         statistics = np.concatenate([routers_to_vector(self.session), kept + (own - kept) / self.part])
-        return moved / moved.dtype.type(self.reach), statistics.astype(moved.dtype)
+        return moved, statistics.astype(moved.dtype)
 
     def move_to(self, anchor: Flat, statistics: Flat, *, ahead: int = 0) -> None:
         """Agree on another anchor, with statistics as in `hand_in`, which was `ahead` steps ago. The lock is held."""

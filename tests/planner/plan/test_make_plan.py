@@ -206,7 +206,7 @@ def test_limits_that_bind_together_are_named_together(free):
 
 
 def test_more_islands_than_learning_is_known_for_are_refused():
-    with pytest.raises(UsageError, match="5 islands are more than the 4"):
+    with pytest.raises(UsageError, match="max_islands: 5 exceeds 4"):
         plan(THREE, max_islands=5)
 
 

@@ -113,12 +113,8 @@ def _wider(workload: Workload, fleet: Fleet, catalog: Catalog, limits: Limits, o
 
 def _with_islands(fleet: Fleet, max_islands: int) -> Fleet:
     """Return the fleet with up to so many islands."""
-    known = fleet.islands.known_islands
-    if max_islands > known and fleet.islands.steps_between_exchanges > 1:
-        raise UsageError(
-            f"{max_islands} islands are more than the {known} up to which extra tokens are known. Allow {known}, or "
-            f"write the fleet's extra_tokens_share up to {max_islands}."
-        )
+    if misfit := fleet.islands.beyond_known(max_islands):
+        raise UsageError("islands.{}: {}.".format(*misfit))
     return fleet.model_copy(update={"islands": fleet.islands.model_copy(update={"max_islands": max_islands})})
 
 
