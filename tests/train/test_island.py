@@ -10,6 +10,7 @@ import torch
 
 from everyflop.data.prepare import prepare
 from everyflop.data.prepared import Prepared
+from everyflop.data.stream import TrainStream
 from everyflop.islands.codec import encoded_bytes
 from everyflop.islands.coordinator import Coordinator
 from everyflop.islands.course import Course
@@ -278,13 +279,17 @@ def test_what_an_island_trained_since_the_last_commit_is_lost_when_it_goes_back(
     assert (replica.row_squares() >= squares * (1 - 1e-6)).all()
 
 
-def test_rows_first_seen_in_a_round_that_is_lost_do_not_burst_afterwards(islands_run, device, tmp_path):
+def on_half_of_a_batch(islands_run, device) -> tuple[Session, Replica, TrainStream]:
     settled = islands_run("a", "b", steps=5, rounds="steps", sync_share=0.2)
-    prepared = prepare(settled.run)
     session = session_of(settled, device)
-    replica, stream = Replica(session, settled.run.islands), prepared.train(settled.run.run.seed)
+    replica = Replica(session, settled.run.islands)
     replica.train_on(0.5)
     replica.anchor_now()
+    return session, replica, prepare(settled.run).train(settled.run.run.seed)
+
+
+def test_rows_first_seen_in_a_round_that_is_lost_do_not_burst_afterwards(islands_run, device):
+    session, replica, stream = on_half_of_a_batch(islands_run, device)
     conclude(session, compute(session, stream.batch(0, 4)), lr=1e-3, part=0.5)
     replica.go_back()
     for parameter in replica.parameters:
@@ -296,13 +301,8 @@ def test_rows_first_seen_in_a_round_that_is_lost_do_not_burst_afterwards(islands
     assert 1e-4 < moved < 1e-2
 
 
-def test_steps_done_ahead_of_a_commit_keep_their_mean_squares(islands_run, device, tmp_path):
-    settled = islands_run("a", "b", steps=5, rounds="steps", sync_share=0.2)
-    prepared = prepare(settled.run)
-    session = session_of(settled, device)
-    replica, stream = Replica(session, settled.run.islands), prepared.train(settled.run.run.seed)
-    replica.train_on(0.5)
-    replica.anchor_now()
+def test_steps_done_ahead_of_a_commit_keep_their_mean_squares(islands_run, device):
+    session, replica, stream = on_half_of_a_batch(islands_run, device)
     conclude(session, compute(session, stream.batch(0, 1)), lr=1e-3, part=0.5)
     _, statistics = replica.hand_in(1)
     own = replica.row_squares()
