@@ -11,6 +11,8 @@ BELOW_PX = 46
 
 _LEAST_LOG_RATIO = 12
 """Values further apart than this crowd at one end of a linear axis."""
+_ONE_LABEL = 1e-6
+"""Values nearer than this share of their size have the same label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +37,13 @@ class Axis:
 
 
 def linear_axis(least: float, largest: float, start_px: float, end_px: float) -> Axis:
-    """Return a linear axis that holds two values, with round ticks."""
-    step = _round_step((largest - least) / 5 or abs(largest) / 5 or 1.0)
+    """Return a linear axis that holds two values, with round ticks; values that would have one label are one value."""
+    span, size = largest - least, max(abs(least), abs(largest))
+    step = _round_step((span if span > _ONE_LABEL * size else size) / 5 or 1.0)
     first, last = floor(least / step + 1e-9), ceil(largest / step - 1e-9)
     ticks = tuple(step * n for n in range(first, max(last, first + 1) + 1))
-    low, span = ticks[0], ticks[-1] - ticks[0]
-    return Axis(lambda value: start_px + (value - low) / span * (end_px - start_px), ticks)
+    low, width = ticks[0], ticks[-1] - ticks[0]
+    return Axis(lambda value: start_px + (value - low) / width * (end_px - start_px), ticks)
 
 
 def wide_axis(values: Sequence[float], start_px: float, end_px: float) -> Axis:
