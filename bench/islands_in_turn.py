@@ -122,7 +122,7 @@ class InTurn:
         replica = steps.replica
         moved, statistics = replica.hand_in(n_steps)
         wanted = moved if replica.residual is None else moved + replica.residual
-        payload = memoryview(encode(wanted, self.how.compress, statistics))
+        payload = encode(wanted, self.how.compress, statistics)
         if self.how.compress == "int8":
             size = encoded_bytes(moved.size, "int8")
             replica.residual = wanted - decode(payload[:size], "int8", moved.size)

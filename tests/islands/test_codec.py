@@ -124,7 +124,7 @@ def test_a_thousand_and_some_numbers_take_as_many_bytes_as_their_kind_says(how: 
 
 @pytest.mark.parametrize("how", ["fp32", "bf16", "int8"])
 def test_another_size_is_refused(how: str):
-    payload = encode(np.ones(8, dtype=np.float32), how)
+    payload = bytes(encode(np.ones(8, dtype=np.float32), how))
 
     with pytest.raises(ValueError, match=f"bytes where 8 numbers in {how} take"):
         decode(payload[:-1], how, 8)

@@ -26,7 +26,7 @@ def update(
     more: bytes = b"",
 ) -> Update:
     array = np.array(numbers, dtype=np.float32)
-    payload = encode(array, how) + np.array(statistics, dtype=np.float64).tobytes()
+    payload = bytes(encode(array, how)) + np.array(statistics, dtype=np.float64).tobytes()
     facts = {"n": array.size, "dtype": "float32", "compress": how, "hash": anchor}
     facts |= {"n_stats": len(statistics), "stats_dtype": "float64"}
     header = {**facts, **TIMES, "steps": steps, "tokens": tokens, "samples": tokens // 10}

@@ -4,6 +4,7 @@ numpy only, so that the coordinator needs no torch. fp64 passes through "fp32" u
 Sizes for each number: 4 bytes, 2, and 1 + 4 / BLOCK.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,20 +13,26 @@ from numpy.typing import NDArray
 BLOCK = 1024
 """Numbers that share a scale in int8."""
 
+AT_ONCE = 1 << 16
+"""Numbers that are rounded at once: what is in between stays in the processor's cache."""
+
 Flat = NDArray[np.floating]
+Bytes = NDArray[np.uint8]
+Payload = bytes | memoryview
 
 
-def encode(flat: Flat, how: str, *more: Flat) -> bytes:
+def encode(flat: Flat, how: str, *more: Flat) -> memoryview:
     """Return a flat array as the bytes that travel, and behind them `more` as it is.
 
     NaN and infinity stay what they are, in int8 as a scale of NaN.
     """
-    parts: tuple[NDArray[Any], ...] = (flat,)
-    if how == "bf16":
-        parts = (_to_bf16(flat.astype(np.float32, copy=False)),)
-    if how == "int8":
-        parts = _to_int8(flat.astype(np.float32, copy=False))
-    return b"".join(bytes_of(part) for part in (*parts, *more))
+    size = encoded_bytes(flat.size, how, flat.dtype.name)
+    payload = np.empty(size + sum(part.nbytes for part in more), dtype=np.uint8)
+    _ENCODERS.get(how, _copy)(flat, payload[:size])
+    for part in more:
+        payload[size : size + part.nbytes] = np.frombuffer(bytes_of(part), dtype=np.uint8)
+        size += part.nbytes
+    return payload.data
 
 
 def bytes_of(array: NDArray[Any]) -> memoryview:
@@ -33,7 +40,7 @@ def bytes_of(array: NDArray[Any]) -> memoryview:
     return np.ascontiguousarray(array).data.cast("B")
 
 
-def decode(payload: bytes | memoryview, how: str, n: int, dtype: str = "float32") -> Flat:
+def decode(payload: Payload, how: str, n: int, dtype: str = "float32") -> Flat:
     """Return the n numbers that `encode` wrote. Raises ValueError when the size does not fit."""
     if len(payload) != (size := encoded_bytes(n, how, dtype)):
         raise ValueError(f"{len(payload)} bytes where {n} numbers in {how} take {size}")
@@ -48,7 +55,7 @@ def decode(payload: bytes | memoryview, how: str, n: int, dtype: str = "float32"
     return np.frombuffer(payload, dtype=dtype)
 
 
-def behind(payload: bytes | memoryview, n: int, dtype: str) -> Flat:
+def behind(payload: Payload, n: int, dtype: str) -> Flat:
     """Return the n numbers at the end of a payload, which `encode` wrote as they were."""
     return np.frombuffer(payload[len(payload) - encoded_bytes(n, "fp32", dtype) :], dtype=dtype)
 
@@ -60,19 +67,40 @@ def encoded_bytes(n: int, how: str, dtype: str = "float32") -> int:
     return n * (2 if how == "bf16" else np.dtype(dtype).itemsize)
 
 
-def _to_bf16(flat: NDArray[np.float32]) -> NDArray[np.uint16]:
+def _copy(flat: Flat, out: Bytes) -> None:
+    out.view(flat.dtype)[:] = flat
+
+
+def _to_bf16(flat: Flat, out: Bytes) -> None:
     """Round to nearest, ties to even; NaN keeps a set bit, which rounding up could carry away."""
-    bits = flat.view(np.uint32)
-    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
-    return np.where(np.isnan(flat), np.uint32(0x7FC0), rounded).astype(np.uint16)
+    halves = out.view(np.uint16)
+    for first in range(0, flat.size, AT_ONCE):
+        part = flat[first : first + AT_ONCE].astype(np.float32, copy=False)
+        bits = part.view(np.uint32)
+        rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+        halves[first : first + AT_ONCE] = np.where(np.isnan(part), np.uint32(0x7FC0), rounded)
 
 
-def _to_int8(flat: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
-    padded = np.zeros(-(-flat.size // BLOCK) * BLOCK, dtype=np.float32)
-    padded[: flat.size] = flat
-    blocks = padded.reshape(-1, BLOCK)
+def _to_int8(flat: Flat, out: Bytes) -> None:
+    blocks = -(-flat.size // BLOCK)
+    scales, values = out[: 4 * blocks].view(np.float32), out[4 * blocks :].view(np.int8).reshape(blocks, BLOCK)
+    for first in range(0, blocks, AT_ONCE // BLOCK):
+        some = slice(first, first + AT_ONCE // BLOCK)
+        scales[some], values[some] = _scaled(_blocks(flat[first * BLOCK : first * BLOCK + AT_ONCE]))
+
+
+def _blocks(flat: Flat) -> NDArray[np.float32]:
+    """Return blocks of numbers, the last one filled up with zeros."""
+    short = -flat.size % BLOCK
+    return np.pad(flat.astype(np.float32, copy=False), (0, short)).reshape(-1, BLOCK)
+
+
+def _scaled(blocks: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
     with np.errstate(invalid="ignore", over="ignore"):
         scales = np.abs(blocks).max(axis=1) / np.float32(127)  # NaN or infinity in a block makes its scale one
         inverse = np.where(scales > 0, 1 / np.where(scales > 0, scales, 1), 0).astype(np.float32)
         values = np.nan_to_num(np.rint(blocks * inverse[:, None]), nan=0.0, posinf=127, neginf=-127).astype(np.int8)
-    return scales.astype(np.float32), values
+    return scales, values
+
+
+_ENCODERS: dict[str, Callable[[Flat, Bytes], None]] = {"bf16": _to_bf16, "int8": _to_int8}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from everyflop.islands.codec import Flat, behind, decode, encode, encoded_bytes
+from everyflop.islands.codec import Flat, Payload, behind, decode, encode, encoded_bytes
 from everyflop.islands.guards import Verdict, judge
 from everyflop.islands.merge import Work, coefficients, mean_steps, norm, token_shares, weighted_sum
 from everyflop.islands.rounds import Round
@@ -55,7 +55,7 @@ class Update:
 class Merged:
     """What a round comes to."""
 
-    payload: bytes
+    payload: Payload
     form: dict[str, Any]
     """What a payload is read with: how its array is compressed, how many statistics are behind it, and their dtype."""
     steps: int
@@ -136,7 +136,7 @@ def merge_updates(
         total += residual
     payload = encode(total, compress, stats)
     if compress == "int8":
-        left = total - decode(memoryview(payload)[: encoded_bytes(total.size, compress)], compress, total.size)
+        left = total - decode(payload[: encoded_bytes(total.size, compress)], compress, total.size)
     steps = max(1, round(mean_steps(work)))
     return Merged(payload, _form(compress, stats), steps, True, verdicts, factors, now, must_rejoin, left)
 

@@ -9,8 +9,8 @@ import ssl
 import threading
 from collections.abc import Callable
 
-from everyflop.islands.course import Course, Reply
-from everyflop.islands.roster import Member
+from everyflop.islands.course import Course
+from everyflop.islands.roster import Member, Reply
 from everyflop.islands.status import status_of
 from everyflop.islands.wire import Broken, Connection, Header, is_whole, prove
 
@@ -205,4 +205,4 @@ class Coordinator:
             if state is None:
                 return _RETRY
             self.course.listener.event("fetch", island=joiner.name, donor=donor.name)
-            return {**state[0], "kind": "state"}, bytes(state[1])
+            return {**state[0], "kind": "state"}, state[1]

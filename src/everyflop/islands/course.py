@@ -16,7 +16,7 @@ from everyflop.base.clock import utc
 from everyflop.islands.admission import first_speed, refusal
 from everyflop.islands.commit import Merged, Update, merge_updates, most_common
 from everyflop.islands.listener import Listener
-from everyflop.islands.roster import Member, Roster
+from everyflop.islands.roster import Member, Reply, Roster
 from everyflop.islands.round_log import SCHEMA, RoundLog
 from everyflop.islands.rounds import Round, plan_round, total_samples
 from everyflop.islands.samples import Ranges, SampleTable, count
@@ -29,8 +29,6 @@ CATCH_UP_S = 10.0
 
 MOST_BARREN = 5
 """After this many rounds without a sound update the weights are the cause, not the data."""
-
-Reply = tuple[Header, bytes]
 
 
 class Course:

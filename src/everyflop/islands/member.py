@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from everyflop.base.errors import UsageError
+from everyflop.islands.codec import Payload
 from everyflop.islands.link import Link
 from everyflop.islands.wire import Broken, Connection, Header, connect, is_whole
 
 RECONNECT_EVERY_S = 0.5
 PULSES_A_HEARTBEAT = 4
 
-State = tuple[Header, bytes]
+State = tuple[Header, Payload]
 
 
 def is_under_way(address: str, secret: bytes, *, tls: ssl.SSLContext | None = None) -> bool:
@@ -114,7 +115,7 @@ class Member:
             time.sleep(reply["seconds"])
         return (_checked(reply), payload) if reply["kind"] == "state" and is_whole(reply, payload) else None
 
-    def hand_in(self, header: Header, payload: bytes) -> tuple[Header, memoryview] | None:
+    def hand_in(self, header: Header, payload: Payload) -> tuple[Header, memoryview] | None:
         """Hand an update in, wait for the commit, and return it; None when the coordinator is gone: join again."""
         if self._main is None:
             return None

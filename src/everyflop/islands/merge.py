@@ -11,6 +11,7 @@ import numpy as np
 from everyflop.islands.codec import Flat
 
 BLOCK = 1 << 16
+"""Numbers that are worked on at once: they stay in the processor's cache."""
 TINY = 1e-30
 """A sum of squares in fp32 below this has lost some of them."""
 
@@ -52,11 +53,16 @@ def weighted_sum(parts: Sequence[tuple[float, Flat]]) -> Flat:
 
     Multiplying and adding apart keeps the bits the same on every processor; a fused operation would not.
     """
-    (first, array), *rest = parts
-    total = array * array.dtype.type(first)
-    product = np.empty_like(total) if rest else total
-    for coefficient, array in rest:
-        total += np.multiply(array, array.dtype.type(coefficient), out=product)
+    (_, like), *_ = parts
+    total = np.empty_like(like)
+    product = np.empty(BLOCK, dtype=like.dtype)
+    for first in range(0, like.size, BLOCK):
+        out = total[first : first + BLOCK]
+        for number, (coefficient, array) in enumerate(parts):
+            into = out if number == 0 else product[: out.size]
+            np.multiply(array[first : first + BLOCK], like.dtype.type(coefficient), out=into)
+            if number:
+                out += into
     return total
 
 

@@ -3,9 +3,10 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from everyflop.islands.codec import Payload
 from everyflop.islands.commit import Merged, Update
 from everyflop.islands.guards import REMEMBERED
-from everyflop.islands.wire import Connection
+from everyflop.islands.wire import Connection, Header
 from everyflop.spec.islands import IslandsSpec
 
 HANG_STEPS, HANG_AT_LEAST_S, FIRST_STEP_S = 5.0, 20.0, 600.0
@@ -14,6 +15,8 @@ more: compiling a model takes minutes on a busy machine."""
 
 NEW_SPEED, TRUSTED_AFTER = 0.3, 3
 """Weight of a round's measured speed against what was known before, from that round of an island on."""
+
+Reply = tuple[Header, Payload]
 
 
 @dataclass(slots=True)
@@ -68,7 +71,7 @@ class Member:
     """In which round it was first told to fetch the anchor, and when."""
     counted: tuple[int, int] = (0, 0)
     """Bytes that it had sent and received when they were last booked."""
-    reply: tuple[int, tuple[dict[str, Any], bytes]] | None = None
+    reply: tuple[int, Reply] | None = None
     """The number of the last round that it was in, and what it is told of it."""
     leaving: bool = False
     lost: str = ""

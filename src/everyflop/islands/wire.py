@@ -21,7 +21,10 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from everyflop.base.errors import UsageError
+from everyflop.islands.codec import Payload
 from everyflop.islands.link import PACED_BYTES, Link
 
 _HEAD = struct.Struct("!IQ")
@@ -55,7 +58,7 @@ class Connection:
         sock.settimeout(None if self._openssl is None else 0.0)
         self.sent_bytes = self.received_bytes = 0
 
-    def send(self, header: Header, payload: bytes | memoryview = b"") -> None:
+    def send(self, header: Header, payload: Payload = b"") -> None:
         """Send one message; a payload's checksum is computed unless the header has it. Raises Broken when the other
         side is gone."""
         if len(payload) and "crc32" not in header:
@@ -131,8 +134,8 @@ class Connection:
 
     def _receive_exactly(self, n: int) -> memoryview:
         try:
-            buffer = memoryview(bytearray(n))
-        except (MemoryError, OverflowError):
+            buffer = np.empty(n, dtype=np.uint8).data
+        except (MemoryError, OverflowError, ValueError):
             raise Broken(f"a payload of {n} bytes, which no message has") from None
         filled = 0
         while filled < n:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from everyflop.islands.codec import Flat, behind, decode, encode, encoded_bytes
+from everyflop.islands.codec import Flat, Payload, behind, decode, encode, encoded_bytes
 from everyflop.islands.flat import flatten, unflatten_into
 from everyflop.islands.member import Ended, Member
 from everyflop.islands.merge import norm
@@ -34,7 +34,7 @@ Answer = tuple[Header, memoryview] | None
 class Trained:
     """What an island did in a round, before it hands in."""
 
-    payload: bytes
+    payload: Payload
     facts: dict[str, Any]
     sums: StepSums | None = None
     """Of a single step whose gradients are exchanged."""
@@ -246,13 +246,13 @@ def _nothing() -> Trained:
     return Trained(b"", _facts(empty, empty, "fp32", steps=0, sizes=[], samples=0, tokens=0, train_s=0.0, lines=[]))
 
 
-def _encode(moved: Flat, statistics: Flat, how: str, residual: Flat | None) -> tuple[bytes, Flat | None]:
+def _encode(moved: Flat, statistics: Flat, how: str, residual: Flat | None) -> tuple[Payload, Flat | None]:
     """Return what travels, and what rounding leaves for the next update (int8 only)."""
     if how != "int8":
         return encode(moved, how, statistics), None
     wanted = moved if residual is None else moved + residual
     payload = encode(wanted, how, statistics)
-    return payload, wanted - decode(memoryview(payload)[: encoded_bytes(moved.size, how)], how, moved.size)
+    return payload, wanted - decode(payload[: encoded_bytes(moved.size, how)], how, moved.size)
 
 
 def _statistics(reply: Header, merged: memoryview) -> Any:
