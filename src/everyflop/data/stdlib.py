@@ -1,5 +1,6 @@
 """The built-in corpus: the standard library of the running interpreter. Real text, nothing to download."""
 
+import os
 import sysconfig
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -25,17 +26,19 @@ def stdlib_files(root: Path) -> list[Path]:
 
     Raises DataError when there are none.
     """
-    names = sorted(
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*.py")
-        if _LEFT_OUT.isdisjoint(path.relative_to(root).parts)
-    )
+    names = sorted(_names_below(root))
     if not names:
         raise DataError(
             f"no *.py files of Python's standard library in {root}: this installation comes without its source. "
             "Give data.sources a path to text of your own."
         )
     return [root / name for name in names]
+
+
+def _names_below(root: Path) -> Iterator[str]:
+    for parent, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name not in _LEFT_OUT]  # site-packages alone can hold thousands
+        yield from (Path(parent, name).relative_to(root).as_posix() for name in names if name.endswith(".py"))
 
 
 def module_of(name: str) -> str:
@@ -52,10 +55,12 @@ def near_duplicates(files: Sequence[Path]) -> set[Path]:
     dropped: set[Path] = set()
     for number, file in enumerate(files):
         lines = set(_lines(file))
-        shared = Counter(other for line in lines for other in kept_with.get(line, ()))
-        if lines and max(shared.values(), default=0) >= _SAME_SHARE * len(lines):
-            dropped.add(file)
-            continue
+        known = [line for line in lines if line in kept_with]
+        if lines and len(known) >= _SAME_SHARE * len(lines):
+            shared = Counter(other for line in known for other in kept_with[line])
+            if max(shared.values()) >= _SAME_SHARE * len(lines):
+                dropped.add(file)
+                continue
         for line in lines:
             kept_with[line].append(number)
     return dropped
