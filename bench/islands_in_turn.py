@@ -90,29 +90,30 @@ class InTurn:
             header, payload = self.replicas[0].give()
             replica.take(header, memoryview(payload))
 
-    def _begin(self, steps: int, sequences: int, ranges: Ranges | None = None) -> dict[str, Any]:
+    def _begin(self, steps: int, sequences: int, reach: float = 1.0, ranges: Ranges | None = None) -> dict[str, Any]:
         batch_tokens = self.sequences * self.run.train.seq_len
         places = {"tokens": self.tokens, "batch_tokens": batch_tokens, "step": self.step}
         part = sequences / self.sequences if self.exchange else 1.0
-        return {**places, "part": part, "steps": steps, "sequences": sequences, "ranges": ranges or []}
+        return {**places, "part": part, "reach": reach, "steps": steps, "sequences": sequences, "ranges": ranges or []}
 
     def _round(self, n_steps: int) -> None:
         shares = {steps.spec.name: share for steps, share in zip(self.islands, self.shares, strict=True)}
+        plan = Round("weights", n_steps, None, self.sequences, shares)
         for steps in self.islands:
-            self._train(steps, shares, n_steps)
+            self._train(steps, plan)
         self.step, self.sample = self.step + n_steps, self.sample + n_steps * self.sequences
         if self.exchange:
             updates = {one.spec.name: self._update(one, n_steps) for one in self.islands}
-            plan = Round("weights", n_steps, None, self.sequences, shares)
             merged = merge_updates(updates, plan, self.how, rates=self.rates, residual=self.residual)
             self._apply(merged)
 
-    def _train(self, steps: LocalSteps, shares: dict[str, int], n_steps: int) -> None:
+    def _train(self, steps: LocalSteps, plan: Round) -> None:
         """Train one island's part of a round."""
-        share, number = shares[steps.spec.name], self.islands.index(steps)
+        share, number, n_steps = plan.shares[steps.spec.name], self.islands.index(steps), plan.steps
         first = self.sample + n_steps * sum(self.shares[:number])
         steps.forget()
-        steps.start(self._begin(n_steps, share, [[first, n_steps * share]]))
+        reach = plan.reach(share) if self.exchange else 1.0
+        steps.start(self._begin(n_steps, share, reach, [[first, n_steps * share]]))
         steps.replica.anchor_now()
         for _ in range(n_steps):
             steps.step(share)

@@ -124,7 +124,7 @@ class Run:
             "lines": [],
         }
         sizes = {"n": 1, "n_stats": 1, "stats_dtype": "float64", "dtype": "float32", "compress": "fp32", "lost_s": 0.0}
-        seconds = {"train_s": float(samples > 0), "round_s": 1.0, "sequences": 1, "sizes": [1]}
+        seconds = {"train_s": float(samples > 0), "round_s": 1.0, "sequences": 1, "reach": 1.0, "sizes": [1]}
         stand = {"round": begin["round"], "hash": self.stands[name]["hash"], "leave": leave}
         reply = self.course.take(
             self.members[name], {**work, **sizes, **seconds, **stand, **facts}, memoryview(payload), whole=whole

@@ -9,7 +9,7 @@ from everyflop.islands.commit import Merged, Update, merge_updates
 from everyflop.islands.rounds import Exchange, Round
 from everyflop.spec.islands import IslandsSpec
 
-TIMES = {"sequences": 1, "sizes": [1], "train_s": 1.0, "round_s": 2.0, "lost_s": 1.0}
+TIMES = {"sequences": 1, "reach": 1.0, "sizes": [1], "train_s": 1.0, "round_s": 2.0, "lost_s": 1.0}
 
 
 def update(

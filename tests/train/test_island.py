@@ -264,7 +264,7 @@ def test_what_an_island_trained_since_the_last_commit_is_lost_when_it_goes_back(
     prepared = prepare(settled.run)
     session = train_islands(settled, prepared, device, tmp_path).sessions["a"]
     replica, stream = Replica(session, settled.run.islands), prepared.train(settled.run.run.seed)
-    replica.train_on(0.5)
+    replica.train_on(0.5, 1.0)
     anchor, squares, before = replica.anchor_now(), replica.squares_now(), replica.hash
     for first in (0, 4):
         attempt = conclude(session, compute(session, stream.batch(first, 4)), lr=1e-2, part=0.5)
@@ -283,7 +283,7 @@ def on_half_of_a_batch(islands_run, device) -> tuple[Session, Replica, TrainStre
     settled = islands_run("a", "b", steps=5, rounds="steps", sync_share=0.2)
     session = session_of(settled, device)
     replica = Replica(session, settled.run.islands)
-    replica.train_on(0.5)
+    replica.train_on(0.5, 1.0)
     replica.anchor_now()
     return session, replica, prepare(settled.run).train(settled.run.run.seed)
 
@@ -315,3 +315,16 @@ def test_steps_done_ahead_of_a_commit_keep_their_mean_squares(islands_run, devic
     added = 0.95 * (statistics[-len(own) :] - own)
     assert (own == 0).any()
     assert replica.row_squares() == pytest.approx(ahead + added, rel=1e-6)
+
+
+def test_short_steps_are_handed_in_as_long_ones(islands_run, device):
+    handed_in = {}
+    for reach in (1.0, 0.25):
+        session, replica, stream = on_half_of_a_batch(islands_run, device)
+        replica.train_on(0.5, reach)
+        conclude(session, compute(session, stream.batch(0, 4)), lr=1e-3 * replica.reach, part=0.5)
+        handed_in[reach] = replica.hand_in(1)[0]
+    moved = moved_from(replica.anchor_now(), replica.parameters)
+
+    assert handed_in[0.25] == pytest.approx(handed_in[1.0], rel=1e-9, abs=1e-12)
+    assert moved == pytest.approx(handed_in[1.0] / 4, rel=1e-9, abs=1e-12)

@@ -74,7 +74,7 @@ class Merged:
         name, facts = update.island, update.header
         verdict, rate = self.verdicts[name], self.rates.get(name)
         return {
-            **{key: facts[key] for key in ("hash", "sequences", "sizes", "train_s", "round_s", "lost_s")},
+            **{key: facts[key] for key in ("hash", "sequences", "reach", "sizes", "train_s", "round_s", "lost_s")},
             **{"steps": update.steps, "tokens": update.tokens, "weight": self.weights.get(name, 0.0)},
             **{"rate": rate if rate is not None and math.isfinite(rate) else None},
             **{"accepted": verdict.accepted, "why": verdict.why},

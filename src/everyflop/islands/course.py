@@ -227,7 +227,7 @@ class Course:
     ) -> Header:
         assert self.round is not None
         assert self.train is not None
-        seconds = self.round.seconds
+        seconds, apart = self.round.seconds, self.round.exchange == "weights"
         return {
             "kind": "begin",
             "round": self.number,
@@ -241,7 +241,8 @@ class Course:
             "tokens": self.tokens,
             "batch_tokens": self.round.sequences * self.train.seq_len,
             "step": self.step,
-            "part": sequences / self.round.sequences if self.round.exchange == "weights" else 1.0,
+            "part": sequences / self.round.sequences if apart else 1.0,
+            "reach": self.round.reach(sequences) if apart else 1.0,
             "leader": self.leader,
             "ahead": 0,
         }

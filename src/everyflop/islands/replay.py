@@ -39,7 +39,8 @@ class Replay(Course):
         self._batch = [one for name in sorted(members) for one in members[name]["ranges"]] if gradients else []
         for name, member in members.items():
             part = {key: member[key] for key in ("sequences", "steps", "sizes")}
-            self.begins[name] = self._begin(name, ranges=self.table.held[name], **part)
+            begin = self._begin(name, ranges=self.table.held[name], **part)
+            self.begins[name] = {**begin, "reach": member.get("reach", 1.0)}
             self.roster.members[name].phase = "in round"
 
     def _settle(self, update: Update, merged: Merged, used: Ranges) -> dict[str, Any]:

@@ -57,6 +57,15 @@ class Round:
         taking_part = {name: float(share) for name, share in self.shares.items() if share}
         return {**dict.fromkeys(self.shares, 0), **batch_shares(taking_part, available)}
 
+    def reach(self, sequences: int) -> float:
+        """Return how long an island's steps on so many sequences are, over the schedule's; its update counts as whole.
+
+        Noise carries an island off by the length of its steps over the root of their sequences, and the gradients that
+        it finds there are wrong by the square of that. No island strays farther than one with an equal share.
+        """
+        islands = sum(share > 0 for share in self.shares.values())
+        return math.sqrt(min(1.0, sequences * islands / self.sequences))
+
     def late_part(self, gone_s: float, speed_share: float) -> tuple[int, int]:
         """Return sequences and steps for an island that joins a round gone_s after its start.
 

@@ -106,6 +106,7 @@ class Island:
             "round": begin["round"],
             "hash": self.replica.hash,
             "sequences": begin["sequences"],
+            "reach": begin["reach"],
             "leave": self._leaving,
         }
         answer = self._exchange(header, trained, stop)

@@ -78,7 +78,7 @@ class LocalSteps:
             left = begin["ranges"]
         self.begin, self.left = begin, left
         if begin["part"] > 0:
-            self.replica.train_on(begin["part"])
+            self.replica.train_on(begin["part"], begin["reach"])
         for done, line in enumerate(self.lines):
             line.update(self._place(done))
         return fits
@@ -95,7 +95,7 @@ class LocalSteps:
         with self.simulated.work():
             sums = compute(session, self.stream.batch_of(numbers(used)))
             with self.replica.lock:
-                attempt = conclude(session, sums, lr=lr, part=self.replica.part)
+                attempt = conclude(session, sums, lr=lr * self.replica.reach, part=self.replica.part)
         step_s = self._now_s() - started_s
         self.step_time.note(count(used), step_s)
         line = self.line(count(used), loss=attempt.loss, grad_norm=attempt.grad_norm, lr=lr, step_s=step_s)

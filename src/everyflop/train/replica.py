@@ -39,6 +39,8 @@ class Replica:
         self.routers: Vector = routers_to_vector(session)
         self.part = 1.0
         """Share of the whole batch that the momentum is of."""
+        self.reach = 1.0
+        """How long steps are, over the schedule's; what is handed in is divided by it."""
         self.squares = self.row_squares()
         """Mean squares by rows at the anchor, which all islands agreed on."""
         self.own_squares: Rows | None = None
@@ -63,11 +65,11 @@ class Replica:
             self.anchor, self.squares = flatten(self.parameters), self.row_squares()
         return self.anchor
 
-    def train_on(self, part: float) -> None:
+    def train_on(self, part: float, reach: float) -> None:
         """Train on this share of the whole batch from now on; momentum becomes that share of the whole batch's."""
         with self.lock:
             scale_momentum(self.session.optimizer, part / self.part)
-            self.part = part
+            self.part, self.reach = part, reach
 
     def hand_in(self, steps: int) -> tuple[Flat, Flat]:
         """Return what to hand in after so many steps of a round: how far the weights moved, and statistics.
@@ -77,6 +79,8 @@ class Replica:
         batch's. They are as wide as the weights: what is fp32 in memory needs no more on the way.
         """
         moved = moved_from(self.anchor_now(), self.parameters)
+        if self.reach != 1:
+            moved /= self.reach
         own = self.own_squares = self.row_squares()
         kept = np.minimum(self.squares * self._decay(steps), own)
         statistics = np.concatenate([routers_to_vector(self.session), kept + (own - kept) / self.part])
