@@ -183,6 +183,7 @@ class Coordinator:
         with self._changed:
             if (reply := self.course.take(member, header, payload, whole=whole)) is not None:
                 return reply
+            self._changed.notify_all()  # it may be the last one that the round waited for
             return self._wait(member, lambda: self.course.answer(member, header["round"]))
 
     def _fetch(self, joiner: Member, _header: Header, _payload: memoryview) -> Reply:
