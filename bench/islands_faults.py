@@ -1,13 +1,13 @@
 """What kills cost: four islands, one of which is killed (SIGKILL) every five rounds, against the same without.
 
-    python bench/islands_faults.py [--kills 20] [--round-s 28]
+    python bench/islands_faults.py [--kills 20] [--round-s 32]
 
 Trains bench/islands.toml three times at once, so that all three meet the same machine, and prints one JSON line:
 goodput (committed tokens a second, over that of the undisturbed run; at least 90 %), final validation losses (within
 1 %), the longest wait of survivors in a round in which an island was lost (at most heartbeat + 2 s), whether every
 sample was used once, and how long islands took to come back, of which a round must be four times the median at least.
 The coordinator is killed once as well. The third run, the control, never starts an island again, and must fail.
-Demand is one core of two: islands are slowed (simulated) to a twelfth. 20 kills take 50 minutes.
+Demand is one core of two: islands are slowed (simulated) to a twelfth. 20 kills take 55 minutes.
 """
 
 import argparse
@@ -132,7 +132,7 @@ def run_one(folder: Path, name: str, kills: int, tokens: int, round_s: float) ->
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--round-s", type=float, default=28.0)
+    parser.add_argument("--round-s", type=float, default=32.0)
     parser.add_argument("--tokens-per-s", type=float, default=1400.0, help="a guess, to size the run")
     asked = parser.parse_args()
     tokens = int(asked.tokens_per_s * asked.round_s * ROUNDS_A_KILL * asked.kills)

@@ -1,7 +1,7 @@
 """The bill to reach a fixed loss: one premium island, one cheaper pool, a mix of three, and mixes that should lose.
 
     python bench/islands_quality.py train sync mix mix-without-slowest mix-never --seeds 0 1 2 3 4
-    python bench/mixed_fleet.py
+    python bench/mixed_fleet.py [--png docs/images/mixed_fleet.png]
 
 Losses are of real training (bench/islands.toml), by islands in turn in one process. Prices and peaks are those of the
 Ling report's devices; speeds are *simulated*: the peak times D's implied 21 % MFU, and for the others `relative` times
@@ -22,10 +22,14 @@ import argparse
 import json
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from islands_quality import BATCH_TOKENS, STEPS, bounds, curves, loss_at, tokens_to
+from matplotlib.figure import Figure
+
+from everyflop.train.report_pictures import COLOURS
 
 FLOPS_A_TOKEN, TOKENS, PREMIUM_MFU = 6 * 28.8e9, 1e12, 0.21
 FAILURES_A_DEVICE_DAY, RESTART_H = 0.0027, 0.5
@@ -91,11 +95,29 @@ def break_even(names: str, ratio: float, lost: float) -> float | None:
     return None
 
 
+def draw(line: dict[str, Any], path: Path) -> None:
+    """Draw bills against days, and against the relative MFU of the cheaper pools."""
+    figure = Figure(figsize=(9.6, 3.8), layout="constrained")
+    by_days, by_mfu = figure.subplots(1, 2, sharey=True)
+    for (name, found), colour in zip(line.items(), COLOURS, strict=False):
+        low, high = found["bounds"] or [found["m_cny"]] * 2
+        error = [[found["m_cny"] - low], [high - found["m_cny"]]]
+        by_days.errorbar(found["days"], found["m_cny"], yerr=error, fmt="o", capsize=3, color=colour)
+        by_days.annotate(name, (found["days"], found["m_cny"]), xytext=(7, 4), textcoords="offset points")
+        by_mfu.plot([*found["by_relative_mfu"]], [*found["by_relative_mfu"].values()], color=colour, label=name)
+    by_days.set(xlabel="days", ylabel="M CNY to the same loss (simulated prices and speeds)", xlim=(0, None))
+    by_mfu.set(xlabel="MFU of the cheaper pools over the premium's")
+    by_mfu.legend()
+    figure.savefig(path, dpi=110)
+
+
 def main() -> int:
     """Print the table; 1 when an arm lacks seeds or the control does not lose."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lost", type=float, default=0.026, help="share of time that islands do not train")
-    lost, line = parser.parse_args().lost, {}
+    parser.add_argument("--png", type=Path, help="draw bills against days and relative MFU")
+    asked = parser.parse_args()
+    lost, line = asked.lost, {}
     for name, (arm, pools) in ARMS.items():
         ratios = extra_tokens(arm)
         if not ratios:
@@ -116,6 +138,8 @@ def main() -> int:
         text = f"{name:3} {len(each)} seeds {cost:6.2f} M CNY{shown} {days:6.1f} days, {ratio - 1:+.1%} tokens"
         print(text + (f", beyond the end in {beyond}" if beyond else ""), file=sys.stderr)
     print(json.dumps({"simulated": "prices and speeds", "lost": lost, **line}))
+    if asked.png:
+        draw(line, asked.png)
     return int(set(line) != set(ARMS) or line["X"]["m_cny"] <= line["M"]["m_cny"])
 
 
