@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everyflop.islands.rounds import PENALTY, Round, is_synchronous, lost_s, plan_round, total_samples
+from everyflop.islands.rounds import PENALTY, Round, best_steps, is_synchronous, lost_s, plan_round, total_samples
 from everyflop.optim.batch import batch_tokens_at
 from everyflop.spec.islands import IslandsSpec
 from everyflop.spec.train import TrainSpec
@@ -66,6 +66,12 @@ def test_steps_by_themselves_are_those_that_lose_least_to_exchange_and_to_learni
     steps = planned(steps="auto", last=commit(a=exchange_s, b=exchange_s)).steps
 
     assert lost(steps) == pytest.approx(min(lost(n) for n in range(2, 100)), rel=0.1)
+
+
+def test_with_four_islands_rounds_are_shorter_by_the_root_of_two_than_with_two():
+    two, four, alone = (best_steps(1.0, 1.0, 10_000, islands) for islands in (2, 4, 1))
+
+    assert (two, four, alone) == (50, 35, 50)
 
 
 def test_an_exchange_takes_what_it_took_the_island_that_did_nothing_else():

@@ -18,7 +18,8 @@ WORTH_JOINING = 0.2
 """Share of a round that must be left for an island to join it; otherwise it waits for the next one."""
 
 PENALTY = 4.0
-"""Extra tokens for each share of the run's steps that a round has: fitted to runs of 1,000 steps (docs/islands.md)."""
+"""Extra tokens of two islands for each share of the run's steps that a round has: fitted to runs of 1,000 steps
+(docs/islands.md). Each doubling of islands adds as much, as plans have it (spec/exchange.py)."""
 
 Exchange = Literal["gradients", "weights"]
 
@@ -101,7 +102,7 @@ def plan_round(
         if by_clock and islands.round_s is not None:
             steps = max(1, round(islands.round_s / step_s))
         elif islands.steps == "auto":
-            steps = best_steps(lost_s(last), step_s, train.tokens / batch_tokens)
+            steps = best_steps(lost_s(last), step_s, train.tokens / batch_tokens, len(speeds))
         else:
             steps = islands.steps
         steps = min(steps, longest_round(tokens_done / batch_tokens, islands.round_share))
@@ -119,13 +120,14 @@ def longest_round(steps_done: float, round_share: float) -> int:
     return max(1, int(round_share * steps_done)) if round_share < 1 else sys.maxsize
 
 
-def best_steps(exchange_s: float, step_s: float, run_steps: float) -> int:
+def best_steps(exchange_s: float, step_s: float, run_steps: float, islands: int) -> int:
     """Return the steps H of a round that lose least, where an exchange takes exchange_s and a step step_s.
 
-    exchange_s / (H step_s) of the time is lost to exchange, and PENALTY * H / run_steps of the tokens to learning
-    apart; their sum is least where both are the same.
+    exchange_s / (H step_s) of the time is lost to exchange, and PENALTY * log2(islands) * H / run_steps of the tokens
+    to learning apart; their sum is least where both are the same. One that is left alone goes on as if it were two.
     """
-    return max(2, round(math.sqrt(exchange_s / step_s * run_steps / PENALTY)))
+    penalty = PENALTY * max(1.0, math.log2(islands))
+    return max(2, round(math.sqrt(exchange_s / step_s * run_steps / penalty)))
 
 
 def lost_s(last: Mapping[str, Any] | None) -> float:
