@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from everyflop.islands.round_log import RoundLog
+from everyflop.islands.round_log import RoundLog, newest_speed
 
 
 @pytest.fixture
@@ -66,3 +66,14 @@ def test_cutting_at_the_start_leaves_an_empty_log_that_can_be_written_again(log:
     assert log.last() is None
     log.append({"round": 0, "again": True})
     assert log.last() == {"round": 0, "again": True}
+
+
+def test_an_islands_speed_is_that_of_its_newest_rounds(log: RoundLog):
+    for tokens in (1000, 100, 200, 300):
+        log.append({"members": {"a": {"tokens": tokens, "train_s": 2.0}, "idle": {"tokens": 0, "train_s": 0.0}}})
+    log.append({"members": {"b": {"tokens": 7, "train_s": 1.0}}})
+
+    assert newest_speed(log.path, "a") == 100.0
+    assert newest_speed(log.path, "b") == 7.0
+    assert newest_speed(log.path, "idle") is None
+    assert newest_speed(log.path.parent / "none.jsonl", "a") is None

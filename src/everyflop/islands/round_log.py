@@ -11,6 +11,9 @@ from everyflop.base.files import append_line, keep_lines, read_lines, sync_file
 
 SCHEMA = 1
 
+NEWEST = 3
+"""Commits that an island's speed is taken from."""
+
 
 class RoundLog:
     """Appends commits to a file."""
@@ -31,3 +34,10 @@ class RoundLog:
     def cut(self, round_number: int) -> int:
         """Drop the commits that led beyond a round, which nobody holds any more; return how many they were."""
         return len(keep_lines(self.path, lambda line: line["round"] < round_number))
+
+
+def newest_speed(path: Path, island: str) -> float | None:
+    """Return an island's tokens/s while it trained in the newest rounds of a log; None where it did not."""
+    members = (record["members"].get(island) for record in reversed(read_lines(path)))
+    trained = [member for member in members if member and member["train_s"] > 0][:NEWEST]
+    return sum(m["tokens"] for m in trained) / sum(m["train_s"] for m in trained) if trained else None

@@ -18,6 +18,7 @@ from everyflop.data.prepare import prepare
 from everyflop.islands.endings import refuse_failure
 from everyflop.islands.link import Link
 from everyflop.islands.member import Member, is_under_way
+from everyflop.islands.round_log import newest_speed
 from everyflop.model.transformer import CausalLM
 from everyflop.spec.islands import IslandSpec
 from everyflop.spec.run import RunSpec
@@ -74,7 +75,7 @@ class _Process:
         threads = threads_of(run, spec)
         self.run = run.model_copy(update={"run": run.run.model_copy(update={"threads": threads})})
         self.spec, self.device, self.own = spec, device, own
-        self.shared = RunDir(run.dir)
+        self.shared, self.rounds = RunDir(run.dir), own.path / "rounds.jsonl"
         self.telemetry = Telemetry(self.shared)
         self.leads = False
         """Whether this island saves, validates and finishes for all."""
@@ -87,6 +88,9 @@ class _Process:
         torch.set_num_threads(settled.threads)
         model = build_run_model(settled, self.device)
         self.measured = self._forecast(model, under_way=under_way)
+        self.tokens_per_s = self.measured.tokens_per_s / self.spec.slowdown
+        if under_way:  # what was measured before the run began knew nothing of its neighbours
+            self.tokens_per_s = newest_speed(self.rounds, self.spec.name) or self.tokens_per_s
         self.session = build_session(settled, model, self.device)
         self.prepared = prepare(settled.run, progress=progress)
         self.replica = Replica(self.session, self.run.islands)
@@ -176,7 +180,7 @@ class _Process:
             coordinator,
             secret,
             facts=facts,
-            tokens_per_s=self.measured.tokens_per_s / spec.slowdown,
+            tokens_per_s=self.tokens_per_s,
             heartbeat_s=run.islands.heartbeat_s,
             give_state=self.replica.give,
             link=Link(spec.link_gbit_per_s, spec.link_latency_ms) if spec.thin_link else None,
@@ -186,7 +190,7 @@ class _Process:
     def _after_commit(self, record: dict[str, Any], leads: bool) -> None:
         """Keep the commit; validate and save when it is time."""
         self.leads = leads
-        append_line(self.own.path / "rounds.jsonl", record)
+        append_line(self.rounds, record)
         before, self.last_step = self.last_step, record["step"]
         train, every = self.settled.run.train, self.settled.run.checkpoint.every_steps
         if leads and _crossed(before, record["step"], train.validate_every_steps):
