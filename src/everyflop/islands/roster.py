@@ -6,6 +6,7 @@ from typing import Any
 from everyflop.islands.codec import Payload
 from everyflop.islands.commit import Merged, Update
 from everyflop.islands.guards import REMEMBERED
+from everyflop.islands.rounds import RESERVE
 from everyflop.islands.wire import Connection, Header
 from everyflop.spec.islands import IslandsSpec
 
@@ -95,9 +96,10 @@ class Member:
         return now[0] - before[0], now[1] - before[1]
 
     def note_speed(self, tokens_per_s: float, *, rounds: int) -> None:
-        """Take in the speed of a round; the first ones replace what was guessed."""
+        """Take in the speed of a round; the first ones replace what was guessed, and one beyond the samples held."""
         known = self.speed
-        self.speed = tokens_per_s if rounds < TRUSTED_AFTER else known + NEW_SPEED * (tokens_per_s - known)
+        replace = rounds < TRUSTED_AFTER or tokens_per_s > RESERVE * known
+        self.speed = tokens_per_s if replace else known + NEW_SPEED * (tokens_per_s - known)
 
 
 @dataclass(slots=True)
