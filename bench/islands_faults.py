@@ -11,6 +11,7 @@ Demand is one core of two: islands are slowed (simulated) to a twelfth. 20 kills
 """
 
 import argparse
+import contextlib
 import itertools
 import json
 import math
@@ -76,8 +77,9 @@ def kill_at_random(
         time.sleep(rng.random() * round_s)
         for name in [f"island-{victim}", *(["coordinator"] if with_coordinator and number == (kills + 1) // 2 else [])]:
             if (pid := process_of(run_dir, name)) is not None:
-                os.kill(pid, signal.SIGKILL)
-                victims.append(name)
+                with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                    os.kill(pid, signal.SIGKILL)
+                    victims.append(name)
     return victims
 
 
@@ -109,13 +111,13 @@ def outcome(run_dir: Path) -> dict[str, Any]:
 
 
 def restart_s(events: list[dict[str, Any]]) -> list[float]:
-    """Return how long each island that started again took until it was back."""
+    """Return how long each island that was lost took until it had the others' state again."""
     times: list[float] = []
     for number, event in enumerate(events):
-        if event["event"] == "restart" and event["process"] != "coordinator":
-            back = (e for e in events[number:] if e["event"] == "join" and e["island"] == event["process"])
-            if (join := next(back, None)) is not None:
-                ends = [datetime.fromisoformat(e["time"]) for e in (event, join)]
+        if event["event"] == "lost":
+            back = (e for e in events[number:] if e["event"] == "fetch" and e["island"] == event["island"])
+            if (fetch := next(back, None)) is not None:
+                ends = [datetime.fromisoformat(e["time"]) for e in (event, fetch)]
                 times.append((ends[1] - ends[0]).total_seconds())
     return times
 

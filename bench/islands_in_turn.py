@@ -130,6 +130,7 @@ class InTurn:
         sizes = {"n": moved.size, "dtype": moved.dtype.name, "hash": replica.hash}
         sizes |= {"n_stats": statistics.size, "stats_dtype": statistics.dtype.name}
         work = {"steps": n_steps, "samples": steps.samples, "tokens": steps.samples * steps.seq_len}
+        work |= {"reach": replica.reach}
         return Update(steps.spec.name, {**sizes, **work, "compress": self.how.compress}, payload, whole=True)
 
     def _apply(self, merged: Merged) -> None:

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everyflop.islands.codec import BLOCK, decode, encode, encoded_bytes
+from everyflop.islands.codec import AT_ONCE, BLOCK, behind, decode, encode, encoded_bytes
 
 ANY_BITS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50)
 
@@ -130,3 +130,20 @@ def test_another_size_is_refused(how: str):
         decode(payload[:-1], how, 8)
     with pytest.raises(ValueError, match=f"bytes where 8 numbers in {how} take"):
         decode(payload + b"\0", how, 8)
+
+
+@pytest.mark.parametrize("n", [AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 2 * AT_ONCE + 1025])
+@pytest.mark.parametrize("how", ["bf16", "int8"])
+def test_a_long_array_travels_as_its_parts_would(how: str, n: int):
+    flat = np.random.default_rng(n).standard_normal(n).astype(np.float32)
+    parts = [flat[first : first + BLOCK] for first in range(0, n, BLOCK)]
+
+    assert returned(flat, how).tobytes() == np.concatenate([returned(part, how) for part in parts]).tobytes()
+
+
+@pytest.mark.parametrize("how", ["fp32", "bf16", "int8"])
+@pytest.mark.parametrize("statistics", [np.zeros(0), np.array([np.pi, np.nan]), np.ones(3, dtype=np.float32)])
+def test_what_stands_behind_an_array_arrives_bit_for_bit(how: str, statistics: np.ndarray):
+    payload = encode(np.ones(7, dtype=np.float32), how, statistics)
+
+    assert behind(payload, statistics.size, statistics.dtype.name).tobytes() == statistics.tobytes()

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everyflop.islands.merge import OuterStep, Work, coefficients, mean_steps, norm, token_shares, weighted_sum
+from everyflop.islands.codec import AT_ONCE
+from everyflop.islands.merge import OuterStep, Work, coefficients, mean_steps, norm, reach, token_shares, weighted_sum
 
 UNEQUAL = {"fast": Work(tokens=300, steps=6), "slow": Work(tokens=100, steps=2)}
 """Equal batches of 50 tokens; one island is three times as fast."""
@@ -129,3 +130,33 @@ def test_a_norm_tells_of_a_single_number_that_is_not_finite(bad: float):
     flat[-1] = bad
 
     assert not math.isfinite(norm(flat))
+
+
+@pytest.mark.parametrize("n", [AT_ONCE - 1, AT_ONCE, AT_ONCE + 1, 2 * AT_ONCE + 1025])
+def test_a_long_sum_is_that_of_its_numbers(n: int):
+    rng = np.random.default_rng(n)
+    one, other = (rng.standard_normal(n).astype(np.float32) for _ in range(2))
+
+    total = weighted_sum([(0.3, one), (0.7, other)])
+
+    assert total.tobytes() == (one * np.float32(0.3) + other * np.float32(0.7)).tobytes()
+
+
+def test_short_steps_count_as_whole():
+    short = {"large": Work(10, 8), "middle": Work(5, 8, reach(5 / 16, 3)), "small": Work(1, 8, reach(1 / 16, 3))}
+    factors = coefficients(short, "steps")
+
+    assert {name: factor * short[name].reach for name, factor in factors.items()} == pytest.approx(token_shares(short))
+
+
+def test_an_island_left_alone_moves_the_anchor_to_where_it_is():
+    assert coefficients({"small": Work(8, 8, reach(1 / 16, 2))}, "steps") == {"small": 1.0}
+
+
+@given(shares=st.lists(st.integers(1, 100), min_size=1, max_size=8))
+def test_no_island_strays_farther_than_one_with_an_equal_share(shares: list[int]):
+    equal = sum(shares) / len(shares)
+
+    for share in shares:
+        strays = reach(share / sum(shares), len(shares)) ** 2 / share
+        assert strays == pytest.approx(1 / max(share, equal))

@@ -14,7 +14,7 @@ BLOCK = 1024
 """Numbers that share a scale in int8."""
 
 AT_ONCE = 1 << 16
-"""Numbers that are rounded at once: what is in between stays in the processor's cache."""
+"""Numbers that are worked on at once: what is in between stays in the processor's cache."""
 
 Flat = NDArray[np.floating]
 Bytes = NDArray[np.uint8]
@@ -30,7 +30,7 @@ def encode(flat: Flat, how: str, *more: Flat) -> memoryview:
     payload = np.empty(size + sum(part.nbytes for part in more), dtype=np.uint8)
     _ENCODERS.get(how, _copy)(flat, payload[:size])
     for part in more:
-        payload[size : size + part.nbytes] = np.frombuffer(bytes_of(part), dtype=np.uint8)
+        _copy(part, payload[size : size + part.nbytes])
         size += part.nbytes
     return payload.data
 
@@ -91,8 +91,9 @@ def _to_int8(flat: Flat, out: Bytes) -> None:
 
 def _blocks(flat: Flat) -> NDArray[np.float32]:
     """Return blocks of numbers, the last one filled up with zeros."""
+    flat = flat.astype(np.float32, copy=False)
     short = -flat.size % BLOCK
-    return np.pad(flat.astype(np.float32, copy=False), (0, short)).reshape(-1, BLOCK)
+    return (np.pad(flat, (0, short)) if short else flat).reshape(-1, BLOCK)
 
 
 def _scaled(blocks: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:

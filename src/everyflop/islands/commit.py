@@ -14,6 +14,12 @@ from everyflop.islands.merge import Work, coefficients, mean_steps, norm, token_
 from everyflop.islands.rounds import Round
 from everyflop.spec.islands import IslandsSpec
 
+NOTED = ("hash", "sequences", "reach", "sizes", "train_s", "round_s", "lost_s")
+"""What a commit says of an update as the island said it."""
+
+NEEDED = {*NOTED, "round", "steps", "tokens", "samples", "n", "dtype", "n_stats", "stats_dtype", "compress", "leave"}
+"""What the header of every update has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Update:
@@ -74,7 +80,7 @@ class Merged:
         name, facts = update.island, update.header
         verdict, rate = self.verdicts[name], self.rates.get(name)
         return {
-            **{key: facts[key] for key in ("hash", "sequences", "reach", "sizes", "train_s", "round_s", "lost_s")},
+            **{key: facts[key] for key in NOTED},
             **{"steps": update.steps, "tokens": update.tokens, "weight": self.weights.get(name, 0.0)},
             **{"rate": rate if rate is not None and math.isfinite(rate) else None},
             **{"accepted": verdict.accepted, "why": verdict.why},
@@ -121,7 +127,8 @@ def merge_updates(
     if not sound:
         doubtful = must_rejoin if len(must_rejoin) < len(updates) else {}
         return Merged(b"", _form("fp32", np.zeros(0)), 0, False, verdicts, {}, now, doubtful, residual)
-    work = {name: Work(trained[name].tokens, trained[name].steps) for name in sound}
+    work = {name: Work(update.tokens, update.steps, update.header["reach"]) for name, update in trained.items()}
+    work = {name: work[name] for name in sound}
     sums = plan.exchange == "gradients"
     # Gradients are parts of the whole batch's already; those of a lost part are made up for by the others.
     part = plan.sequences / sum(trained[name].samples for name in sound) if sums else 1.0

@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable
 
+from everyflop.islands.commit import NEEDED
 from everyflop.islands.course import Course
 from everyflop.islands.roster import Member, Reply
 from everyflop.islands.status import status_of
@@ -37,9 +38,9 @@ class Coordinator:
         empty_since_s: float | None = None
         while True:
             with self._changed:
-                self._changed.wait(TICK_S)
-                self._tick()
+                self._tick()  # before it waits: what happened since it waited last told nobody
                 empty = bool(self.course.ended) and not self.course.roster.members
+                self._changed.wait(TICK_S)
             now = self.course.now_s()
             empty_since_s = (empty_since_s or now) if empty else None
             if empty_since_s is not None and now - empty_since_s > AFTER_THE_LAST_S:
@@ -124,8 +125,9 @@ class Coordinator:
                 now = self.course.now_s()
                 member.last_seen_s = now
                 if header["kind"] == "state":
-                    self._states[header["request"]] = (header, payload)
-                    self._changed.notify_all()
+                    if header["request"] in self._states:  # else who asked is gone
+                        self._states[header["request"]] = (header, payload)
+                        self._changed.notify_all()
                 elif header["progress"] != member.progress:
                     member.progress, member.progressed_s = header["progress"], now
                     member.longest_step_s = max(member.longest_step_s, header["step_s"])
@@ -180,6 +182,8 @@ class Coordinator:
 
     def _hand_in(self, member: Member, header: Header, payload: memoryview) -> Reply:
         whole = is_whole(header, payload)
+        if lacking := NEEDED - header.keys():
+            raise ValueError(f"an update without {', '.join(sorted(lacking))}")
         with self._changed:
             if (reply := self.course.take(member, header, payload, whole=whole)) is not None:
                 return reply

@@ -1,17 +1,16 @@
 """Merge the updates of islands, and what the merged one does to the anchor.
 
-Symbols: p an island's share of the round's tokens, tau its inner steps, Delta its pseudo-gradient.
+Symbols: p an island's share of the round's tokens, tau its inner steps, r their reach, Delta its pseudo-gradient.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from everyflop.islands.codec import Flat
+from everyflop.islands.codec import AT_ONCE, Flat
 
-BLOCK = 1 << 16
-"""Numbers that are worked on at once: they stay in the processor's cache."""
 TINY = 1e-30
 """A sum of squares in fp32 below this has lost some of them."""
 
@@ -22,6 +21,17 @@ class Work:
 
     tokens: int
     steps: int
+    reach: float = 1.0
+    """How long the steps were, over the schedule's."""
+
+
+def reach(share: float, islands: int) -> float:
+    """Return how long the steps of an island with this share of a batch are, over the schedule's.
+
+    Noise carries an island off by the length of its steps over the root of their sequences, and the gradients that it
+    finds there are wrong by the square of that. No island strays farther than one with an equal share.
+    """
+    return math.sqrt(min(1.0, share * islands))
 
 
 def token_shares(work: Mapping[str, Work]) -> dict[str, float]:
@@ -36,16 +46,16 @@ def mean_steps(work: Mapping[str, Work]) -> float:
 
 
 def coefficients(work: Mapping[str, Work], rule: str) -> dict[str, float]:
-    """Return what each pseudo-gradient is multiplied by: tau p_i / tau_i, or p_i for the rule "tokens".
+    """Return what each pseudo-gradient is multiplied by: tau p_i / (tau_i r_i), without taus for the rule "tokens".
 
     An island that did more steps than others with the same batch has both more tokens and a longer Delta; dividing by
-    its own steps keeps speed from counting twice (FedNova, arXiv 2007.07481, eq. 6).
+    its own steps keeps speed from counting twice (FedNova, arXiv 2007.07481, eq. 6). Short steps count as whole ones,
+    as far as the island's share is the small one that they were short for: of islands that were to weigh more and are
+    lost, it does not take the place with a step far beyond where it has been.
     """
-    shares = token_shares(work)
-    if rule == "tokens":
-        return shares
-    tau = mean_steps(work)
-    return {name: tau * p / work[name].steps for name, p in shares.items()}
+    shares, tau = token_shares(work), mean_steps(work)
+    per_step = {name: tau / done.steps if rule == "steps" else 1.0 for name, done in work.items()}
+    return {name: per_step[name] * p / max(work[name].reach, reach(p, len(work))) for name, p in shares.items()}
 
 
 def weighted_sum(parts: Sequence[tuple[float, Flat]]) -> Flat:
@@ -55,14 +65,12 @@ def weighted_sum(parts: Sequence[tuple[float, Flat]]) -> Flat:
     """
     (_, like), *_ = parts
     total = np.empty_like(like)
-    product = np.empty(BLOCK, dtype=like.dtype)
-    for first in range(0, like.size, BLOCK):
-        out = total[first : first + BLOCK]
-        for number, (coefficient, array) in enumerate(parts):
-            into = out if number == 0 else product[: out.size]
-            np.multiply(array[first : first + BLOCK], like.dtype.type(coefficient), out=into)
-            if number:
-                out += into
+    for first in range(0, like.size, AT_ONCE):
+        some = slice(first, first + AT_ONCE)
+        out, *rest = (array[some] * array.dtype.type(coefficient) for coefficient, array in parts)
+        for product in rest:
+            out += product
+        total[some] = out
     return total
 
 
@@ -100,7 +108,7 @@ def norm(flat: Flat) -> float:
 def _sum_of_squares(flat: Flat, dtype: type[np.floating]) -> float:
     total = 0.0
     with np.errstate(over="ignore", invalid="ignore"):
-        for first in range(0, flat.size, BLOCK):
-            part = flat[first : first + BLOCK].astype(dtype, copy=False)
+        for first in range(0, flat.size, AT_ONCE):
+            part = flat[first : first + AT_ONCE].astype(dtype, copy=False)
             total += float(part @ part)
     return total

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from everyflop.islands.merge import reach
 from everyflop.islands.shares import batch_shares
 from everyflop.optim.batch import batch_tokens_at
 from everyflop.spec.islands import IslandsSpec
@@ -59,13 +60,8 @@ class Round:
         return {**dict.fromkeys(self.shares, 0), **batch_shares(taking_part, available)}
 
     def reach(self, sequences: int) -> float:
-        """Return how long an island's steps on so many sequences are, over the schedule's; its update counts as whole.
-
-        Noise carries an island off by the length of its steps over the root of their sequences, and the gradients that
-        it finds there are wrong by the square of that. No island strays farther than one with an equal share.
-        """
-        islands = sum(share > 0 for share in self.shares.values())
-        return math.sqrt(min(1.0, sequences * islands / self.sequences))
+        """Return how long steps on so many sequences are among the islands that began the round; see merge.py."""
+        return reach(sequences / self.sequences, sum(share > 0 for share in self.shares.values()))
 
     def late_part(self, gone_s: float, speed_share: float) -> tuple[int, int]:
         """Return sequences and steps for an island that joins a round gone_s after its start.

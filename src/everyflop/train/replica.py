@@ -40,7 +40,7 @@ class Replica:
         self.part = 1.0
         """Share of the whole batch that the momentum is of."""
         self.reach = 1.0
-        """How long steps are, over the schedule's; what is handed in is divided by it."""
+        """How long steps are, over the schedule's."""
         self.squares = self.row_squares()
         """Mean squares by rows at the anchor, which all islands agreed on."""
         self.own_squares: Rows | None = None
@@ -66,9 +66,16 @@ class Replica:
         return self.anchor
 
     def train_on(self, part: float, reach: float) -> None:
-        """Train on this share of the whole batch from now on; momentum becomes that share of the whole batch's."""
+        """Train on this share of the whole batch from now on, with steps of this length over the schedule's.
+
+        Momentum becomes that share of the whole batch's, and steps done ahead of the round as long as it has them.
+        """
         with self.lock:
             scale_momentum(self.session.optimizer, part / self.part)
+            if self.anchor is not None and reach != self.reach:
+                ahead = moved_from(self.anchor, self.parameters)
+                ahead *= reach / self.reach
+                unflatten_into(self.anchor - ahead, self.parameters)
             self.part, self.reach = part, reach
 
     def hand_in(self, steps: int) -> tuple[Flat, Flat]:
@@ -79,8 +86,6 @@ class Replica:
         batch's. They are as wide as the weights: what is fp32 in memory needs no more on the way.
         """
         moved = moved_from(self.anchor_now(), self.parameters)
-        if self.reach != 1:
-            moved /= self.reach
         own = self.own_squares = self.row_squares()
         kept = np.minimum(self.squares * self._decay(steps), own)
         statistics = np.concatenate([routers_to_vector(self.session), kept + (own - kept) / self.part])
