@@ -135,7 +135,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--round-s", type=float, default=32.0)
-    parser.add_argument("--tokens-per-s", type=float, default=1400.0, help="a guess, to size the run")
+    parser.add_argument("--tokens-per-s", type=float, default=1800.0, help="a guess, to size the run")
     asked = parser.parse_args()
     tokens = int(asked.tokens_per_s * asked.round_s * ROUNDS_A_KILL * asked.kills)
     runs = {"undisturbed": (0, tokens), "killed": (asked.kills, tokens), "control": (2, int(tokens / asked.kills * 3))}
