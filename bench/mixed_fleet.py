@@ -105,9 +105,10 @@ def draw(line: dict[str, Any], path: Path) -> None:
         by_days.errorbar(found["days"], found["m_cny"], yerr=error, fmt="o", capsize=3, color=colour)
         by_days.annotate(name, (found["days"], found["m_cny"]), xytext=(7, 4), textcoords="offset points")
         by_mfu.plot([*found["by_relative_mfu"]], [*found["by_relative_mfu"].values()], color=colour, label=name)
-    by_days.set(xlabel="days", ylabel="M CNY to the same loss (simulated prices and speeds)", xlim=(0, None))
+    by_days.set(xlabel="days", ylabel="M CNY to the same loss", xlim=(0, 700))
     by_mfu.set(xlabel="MFU of the cheaper pools over the premium's")
     by_mfu.legend()
+    figure.suptitle("Real losses at simulated prices and speeds", fontsize="medium")
     figure.savefig(path, dpi=110)
 
 
