@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 settings.register_profile("no_clock", deadline=None)  # a busy machine is no failure
 settings.load_profile("no_clock")
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in a shell's background, and so would all commands be
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 TABLES: dict[str, dict[str, Any]] = {
     "run": {"name": "tiny", "threads": 1},
     "model": {
