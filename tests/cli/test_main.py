@@ -86,30 +86,6 @@ def test_a_signal_before_the_first_step_ends_the_command_with_its_code(
     assert "Traceback" not in err
 
 
-SWALLOWS = """
-import os, time
-import everyflop.cli.main as cli
-
-def app(**_):
-    try:
-        os.kill(os.getpid(), {number:d})
-        time.sleep(60)
-    except BaseException:
-        pass  # as code called back from C does
-    time.sleep(60)
-
-cli.app = app
-cli.main()
-"""
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_that_something_swallows_is_heard_a_moment_later(number, code):
-    ended = subprocess.run([sys.executable, "-c", SWALLOWS.format(number=number)], capture_output=True, text=True)
-
-    assert (ended.returncode, "Traceback" in ended.stderr) == (code, False)
-
-
 def test_a_guard_against_a_failing_tracker_does_not_swallow_sigterm(everyflop, write_run_file, tmp_path, monkeypatch):
     from torch.utils import tensorboard
 

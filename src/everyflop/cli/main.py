@@ -51,9 +51,7 @@ app.command()(explain)
 
 def main() -> None:
     """Run one command and exit: 0 done, 2 wrong usage, 3 an expected no, 130, 141 or 143 stopped by a signal."""
-    signal.signal(signal.SIGTERM, _stop)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
-        signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         code = _exit_code()
         sys.stdout.flush()  # here, since Python says what it cannot write at its own end
@@ -83,13 +81,9 @@ def _exit_code() -> int:
             raise
         print(f"everyflop: {error.filename or 'a file'}: {error.strerror}. {_CURES[error.errno]}", file=sys.stderr)
         return UsageError.exit_code
-    except KeyboardInterrupt:
-        return _stopped(signal.SIGINT)
-    except _Terminated:
+    except _Terminated as heard:
+        heard.again.cancel()
         return _stopped(signal.SIGTERM)
-    finally:
-        for again in _sent_again:
-            again.cancel()
 
 
 _NO_ROOM = "Free some space or choose another folder, then run the command again; what was saved is intact."
@@ -103,20 +97,21 @@ _CURES = {
 
 
 class _Terminated(BaseException):
-    """SIGTERM; like Ctrl-C it is no Exception, so that no guard against a failing tracker swallows it."""
+    """SIGTERM; like Ctrl-C it is no Exception, so that no guard against a failing tracker swallows it.
+
+    Code called back from C swallows it all the same (imports of torch do so now and then): the signal is sent again
+    after a second, until it is heard.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.again = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
+        self.again.daemon = True
+        self.again.start()
 
 
-_sent_again: list[threading.Timer] = []
-
-
-def _stop(number: int, _frame: FrameType | None) -> None:
-    """End the command. Code called back from C swallows what is raised here (imports of torch do so now and then): the
-    signal is sent again after a second, until it is heard."""
-    again = threading.Timer(1.0, os.kill, (os.getpid(), number))
-    again.daemon = True
-    again.start()
-    _sent_again.append(again)
-    raise KeyboardInterrupt if number == signal.SIGINT else _Terminated
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 def _stopped(number: int) -> int:
