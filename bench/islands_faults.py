@@ -4,10 +4,11 @@
 
 Trains bench/islands.toml three times at once, so that all three meet the same machine, and prints one JSON line:
 goodput (committed tokens a second, over that of the undisturbed run; at least 90 %), final validation losses (within
-1 %), the longest wait of survivors in a round in which an island was lost (at most heartbeat + 2 s), whether every
-sample was used once, and how long islands took to come back, of which a round must be four times the median at least.
+1 %), the longest that an island did not train in a round, of those in the round before (at most heartbeat + 2 s),
+whether every sample was used once, and how long islands took from being lost to having the others' state, of which a
+round must be four times the median at least.
 The coordinator is killed once as well. The third run, the control, never starts an island again, and must fail.
-Demand is one core of two: islands are slowed (simulated) to a twelfth. 20 kills take 55 minutes.
+Demand is one core of two: islands are slowed (simulated) to a twelfth. 20 kills take an hour.
 """
 
 import argparse

@@ -127,8 +127,7 @@ def merge_updates(
     if not sound:
         doubtful = must_rejoin if len(must_rejoin) < len(updates) else {}
         return Merged(b"", _form("fp32", np.zeros(0)), 0, False, verdicts, {}, now, doubtful, residual)
-    work = {name: Work(update.tokens, update.steps, update.header["reach"]) for name, update in trained.items()}
-    work = {name: work[name] for name in sound}
+    work = {name: Work(trained[name].tokens, trained[name].steps, trained[name].header["reach"]) for name in sound}
     sums = plan.exchange == "gradients"
     # Gradients are parts of the whole batch's already; those of a lost part are made up for by the others.
     part = plan.sequences / sum(trained[name].samples for name in sound) if sums else 1.0
