@@ -1,6 +1,7 @@
 """Finished runs that several tests look at."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,3 +54,12 @@ def plain(train_in, tmp_path_factory) -> Trained:
 
     assert trained.code == 0, trained.err
     return trained
+
+
+@pytest.fixture
+def again(plain, tmp_path) -> tuple[Path, Path]:
+    """A copy of the finished plain run that a test may change, with a run file that leads to it."""
+    shutil.copytree(plain.dir, tmp_path / "runs" / "tiny")
+    text = plain.run_file.read_text().replace(str(plain.run_file.parent), str(tmp_path))
+    (tmp_path / "run.toml").write_text(text)
+    return tmp_path / "run.toml", tmp_path / "runs" / "tiny"
