@@ -9,6 +9,7 @@ from typing import Any, Literal
 from everyflop.islands.merge import reach
 from everyflop.islands.shares import batch_shares
 from everyflop.optim.batch import batch_tokens_at
+from everyflop.spec.exchange import MEASURED, MEASURED_STEPS
 from everyflop.spec.islands import IslandsSpec
 from everyflop.spec.train import TrainSpec
 
@@ -18,9 +19,9 @@ RESERVE = 1.3
 WORTH_JOINING = 0.2
 """Share of a round that must be left for an island to join it; otherwise it waits for the next one."""
 
-PENALTY = 4.0
-"""Extra tokens of two islands for each share of the run's steps that a round has: fitted to runs of 1,000 steps
-(docs/islands.md). Each doubling of islands adds as much, as plans have it (spec/exchange.py)."""
+PENALTY = MEASURED[max(MEASURED)] / (max(MEASURED) / MEASURED_STEPS)
+"""Extra tokens of two islands for each share of the run's steps that a round has, by the longest rounds that were
+measured. Each doubling of islands adds as much, as plans have it (spec/exchange.py)."""
 
 Exchange = Literal["gradients", "weights"]
 

@@ -12,14 +12,17 @@ from everyflop.spec.plan import ExchangeAssumption
 
 MEASURED = {1: 0.0, 8: 0.044, 24: 0.096}
 """Optimizer steps between exchanges -> extra tokens of two islands for the same loss, as a share: means over seeds of
-bench/islands_quality.py (a 4 M parameter Mixture-of-Experts model, 1,000 steps of 2,048 tokens, shorter rounds at
-first). Between two entries it is linear.
+bench/islands_quality.py (a 4 M parameter Mixture-of-Experts model, MEASURED_STEPS steps of 2,048 tokens, shorter rounds
+at first). Between two entries it is linear.
 
 How unsure that is: nobody has measured larger models or longer runs with these islands. It should be on the safe side
 for them: islands lose what they lose early in a run; "Scaling Laws for DiLoCo" (arXiv 2503.09799, every 30
 steps) found 0 % with 2 replicas of 10B dense and 6 % with 4, but 18 and 39 % by its law over all sizes; MoE runs of
 Decoupled DiLoCo (arXiv 2604.21428) lost nothing.
 """
+
+MEASURED_STEPS = 1000
+"""Optimizer steps of the runs that were measured."""
 
 MOST_MEASURED_ISLANDS = 4
 """Four islands needed twice the extra tokens of two (one pair of runs, exchanging every 24 steps): each doubling adds
