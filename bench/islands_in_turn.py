@@ -28,10 +28,14 @@ from everyflop.train.validate import validate
 
 
 class InTurn:
-    """A run with islands of given shares of the batch, in sequences."""
+    """A run with islands of given shares of the batch, in sequences.
 
-    def __init__(self, run: RunSpec, shares: list[int], *, exchange: bool = True):
+    With `paces`, islands do these multiples of a round's steps, where they come to whole steps.
+    """
+
+    def __init__(self, run: RunSpec, shares: list[int], *, exchange: bool = True, paces: list[float] | None = None):
         torch.set_num_threads(1)
+        self.paces = paces or [1.0] * len(shares)
         device, self.how, self.shares, self.exchange = detect(processor=True), run.islands, shares, exchange
         settled = settle_as_before(run, RunDir(run.dir), device).settled
         self.run, self.device = settled.run, device.torch
@@ -99,18 +103,21 @@ class InTurn:
     def _round(self, n_steps: int) -> None:
         shares = {steps.spec.name: share for steps, share in zip(self.islands, self.shares, strict=True)}
         plan = Round("weights", n_steps, None, self.sequences, shares)
-        for steps in self.islands:
-            self._train(steps, plan)
-        self.step, self.sample = self.step + n_steps, self.sample + n_steps * self.sequences
+        whole = all((n_steps * pace).is_integer() for pace in self.paces)
+        each = [int(n_steps * pace) if whole else n_steps for pace in self.paces]
+        begins = self.sample
+        for steps, n in zip(self.islands, each, strict=True):
+            self._train(steps, plan, n, begins)
+            begins += n * plan.shares[steps.spec.name]
+        self.step, self.sample = self.step + n_steps, begins
         if self.exchange:
-            updates = {one.spec.name: self._update(one, n_steps) for one in self.islands}
+            updates = {one.spec.name: self._update(one, n) for one, n in zip(self.islands, each, strict=True)}
             merged = merge_updates(updates, plan, self.how, rates=self.rates, residual=self.residual)
             self._apply(merged)
 
-    def _train(self, steps: LocalSteps, plan: Round) -> None:
-        """Train one island's part of a round."""
-        share, number, n_steps = plan.shares[steps.spec.name], self.islands.index(steps), plan.steps
-        first = self.sample + n_steps * sum(self.shares[:number])
+    def _train(self, steps: LocalSteps, plan: Round, n_steps: int, first: int) -> None:
+        """Train one island's part of a round, on samples from `first` on."""
+        share = plan.shares[steps.spec.name]
         steps.forget()
         reach = plan.reach(share) if self.exchange else 1.0
         steps.start(self._begin(n_steps, share, reach, [[first, n_steps * share]]))
