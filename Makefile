@@ -39,7 +39,7 @@ test: check
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile
 
 test-full: install
-	$(RUN) -m pytest -m full $(PYTEST_ARGS)
+	$(RUN) -m pytest -m "full or hypothesis" --hypothesis-profile=thorough $(PYTEST_ARGS)
 
 check: install
 	$(RUN) -m ruff check

@@ -20,8 +20,9 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from everyflop.spec.run import RunSpec
 
-settings.register_profile("no_clock", deadline=None)  # a busy machine is no failure
-settings.load_profile("no_clock")
+settings.register_profile("quick", max_examples=40, deadline=None)  # a busy machine is no failure
+settings.register_profile("thorough", max_examples=300, deadline=None)
+settings.load_profile("quick")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in a shell's background, and so would all commands be
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -65,7 +65,7 @@ def kept(spec: ModelSpec, rows: int, seq_len: int, precision: str) -> int:
     return sum(storages.values())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     spec=models(), rows=st.integers(1, 3), seq_len=st.sampled_from([7, 40]), precision=st.sampled_from(["bf16", "fp32"])
 )

@@ -62,6 +62,7 @@ print(compiled(lambda x: (x * 2).cos().sum())(torch.zeros(64)).item())
 """
 
 
+@pytest.mark.full
 @on_linux
 @needs_compiler
 def test_a_process_that_was_killed_while_it_compiled_stops_no_later_one(tmp_path, monkeypatch):

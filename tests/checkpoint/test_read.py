@@ -26,7 +26,7 @@ def test_a_flipped_bit_is_found_and_its_file_is_named(saved: Path, name: str):
         open_checkpoint(saved)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_bit_of_a_checkpoint_can_change_unnoticed(saved: Path, data: st.DataObject):
     path = data.draw(st.sampled_from(sorted(saved.iterdir())))

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from everyflop.base.progress import quiet
 from everyflop.data.hashes import FileHashes
@@ -11,9 +10,6 @@ from everyflop.data.sources import Source, find_sources
 from everyflop.data.tokenizer import Tokenizer, train_tokenizer
 from everyflop.spec.data import SourceSpec
 from everyflop.spec.run import RunSpec
-
-settings.register_profile("no_clock", deadline=None)  # a busy machine is no failure
-settings.load_profile("no_clock")
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "while", "seven", "wizards", "vex", "sphinx"]
 

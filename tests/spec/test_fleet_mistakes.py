@@ -79,7 +79,6 @@ def test_the_tables_that_mistakes_are_planted_in_are_good():
     assert parse_fleet(TABLES, catalog=CATALOG)[1] == []
 
 
-@settings(deadline=None)
 @given(st.sets(st.sampled_from(sorted(MISTAKES)), min_size=1))
 def test_any_set_of_mistakes_is_reported_completely_and_nothing_else(keys: set[str]):
     tables = copy.deepcopy(TABLES)
@@ -108,7 +107,7 @@ junk = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from(NAMES), junk))
 def test_no_junk_makes_reading_crash_or_hang(tables: dict[str, Any]):
     fleet, problems = parse_fleet(tables, catalog=CATALOG)

@@ -237,7 +237,7 @@ RANGES = fleet({**H100, "count": [16, 256]}, {**A100, "count": [16, 512]}, {**MI
 @pytest.fixture(scope="module")
 def by_deadline() -> list[Plan]:
     """Plans for rising deadlines, up to one that binds nothing."""
-    return [plan(RANGES, deadline_days=days) for days in (0.4, 0.5, 0.62, 0.8, 1.0, 1.6, 2.5, 100.0)]
+    return [plan(RANGES, deadline_days=days) for days in (0.4, 0.5, 0.62, 1.0, 100.0)]
 
 
 def test_a_longer_deadline_never_costs_more(by_deadline):
@@ -248,7 +248,7 @@ def test_a_longer_deadline_never_costs_more(by_deadline):
 
 
 def test_what_keeps_a_deadline_and_a_budget_is_found_for_both_together(by_deadline):
-    for made in by_deadline[:3]:
+    for made in by_deadline[:2]:
         both = plan(RANGES, deadline_days=made.total.days.p50, budget=made.total.cost.p50)
 
         assert both.total.cost.p50 <= made.total.cost.p50 * (1 + 1e-6)
