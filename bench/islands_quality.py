@@ -69,6 +69,7 @@ ARMS = dict(
         arm("h8", 8),
         arm("h24", 24),
         arm("h100", 100),
+        arm("h100-constant", 100, round_share=1.0),
         arm("never", 24, exchange=False),
         arm("h8-m4", 8, 4),
         arm("h24-m4", 24, 4),
