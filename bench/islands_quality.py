@@ -112,9 +112,10 @@ def write_run(name: str, seed: int, steps: int = STEPS) -> Path:
     run["train"] |= {"tokens": steps * BATCH_TOKENS, "batch_tokens": BATCH_TOKENS, "seq_len": SEQ_LEN}
     run["train"] |= {"validate_every_steps": EVERY, "validate_windows": WINDOWS}
     run["optim"] |= {"lr": SYNC_LR * found["lr"], **found["optim"]}
-    link = {"link_latency_ms": found.get("link_latency_ms", 0.0)}
+    latency_ms, most = found.get("link_latency_ms", 0.0), max(found["shares"])
     run["island"] = [
-        {"name": f"i{n}", "slowdown": max(found["shares"]) / share, **link} for n, share in enumerate(found["shares"])
+        {"name": f"i{n}", "slowdown": most / share, "link_latency_ms": latency_ms}
+        for n, share in enumerate(found["shares"])
     ]
     run["islands"] = {**ROUNDS, **found["how"]}
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -126,7 +127,7 @@ def write_run(name: str, seed: int, steps: int = STEPS) -> Path:
 def train(name: str, seed: int) -> None:
     """Train an arm with a seed, and keep its curve."""
     found, started_s, path = ARMS[name], time.monotonic(), write_run(name, seed)
-    if "link_latency_ms" in found:
+    if found["how"].get("overlap"):
         points = in_processes(path)
     else:
         points = InTurn(read_run(path), found["shares"], exchange=found["exchange"], paces=found.get("paces")).train()
