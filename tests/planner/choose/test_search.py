@@ -7,13 +7,14 @@ from everyflop.accounting.dims import dims_of
 from everyflop.catalog.load import load_catalog
 from everyflop.planner.choose.layouts import degrees, variants
 from everyflop.planner.choose.search import Search, Training
+from everyflop.planner.choose.supply import PARTS
 from everyflop.planner.predict.predict import Hardware, predict
 from everyflop.planner.predict.predictor import load_predictor
 from everyflop.spec.presets import preset
 
 
-def training(model: str) -> Training:
-    return Training(dims_of(preset(model)), 4096, "bf16", load_predictor())
+def training(model: str, **changes: int) -> Training:
+    return Training(dims_of(preset(model).model_copy(update=changes)), 4096, "bf16", load_predictor())
 
 
 def hardware(device: str, node: int = 8) -> Hardware:
@@ -22,13 +23,13 @@ def hardware(device: str, node: int = 8) -> Hardware:
 
 def search(model: str, device: str, counts: list[int], batch_seqs: int) -> Search:
     made = Search(training(model), hardware(device))
-    made.prepare(counts, batch_seqs=batch_seqs, least_batch_seqs=batch_seqs // 4)
+    made.prepare(counts, batches=(batch_seqs, batch_seqs // 4))
     return made
 
 
-def best_of_all(model: str, device: str, devices: int, batch_seqs: int) -> float:
+def best_of_all(model: str, device: str, devices: int, batch_seqs: int, **changes: int) -> float:
     """Return tokens/s of the best of every layout there is."""
-    known, on = training(model), hardware(device)
+    known, on = training(model, **changes), hardware(device)
     every = degrees(known.dims, devices=devices, domain=8, seq_len=4096, batch_seqs=batch_seqs)
     every = variants(every, known.dims, batch_seqs=batch_seqs)
     at_once = every.dp * every.micro_batch
@@ -51,6 +52,17 @@ def test_the_search_loses_little_against_every_layout(devices):
 
     assert np.mean(lost) < 0.01
     assert max(lost) < 0.06
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_an_island_with_a_part_of_a_small_batch_has_the_best_layout_for_that_part(part):
+    small = {"n_layers": 2, "n_experts": 8}
+    made = Search(training("ling-lite", **small), hardware("mi300x"))
+    made.prepare([1], batches=[16 // each for each in PARTS])
+    (found,) = made.best([(1, 16 // part)])
+
+    assert found
+    assert found.tokens_per_s == pytest.approx(best_of_all("ling-lite", "mi300x", 1, 16 // part, **small))
 
 
 def test_what_is_found_fits_the_memory():

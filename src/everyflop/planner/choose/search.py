@@ -74,17 +74,18 @@ class Search:
         self._short: dict[int, Layouts] = {}
         self._found: dict[tuple[int, int], Found | None] = {}
 
-    def prepare(self, counts: Sequence[int], *, batch_seqs: int, least_batch_seqs: int) -> None:
-        """Make the short list for each number of devices, for batches between these two."""
+    def prepare(self, counts: Sequence[int], *, batches: Sequence[int]) -> None:
+        """Make the short list for each number of devices, for batches of these sizes and between; the largest first."""
         new = [count for count in dict.fromkeys(counts) if count not in self._full]
         if not new:
             return
-        ends = dict.fromkeys((batch_seqs, least_batch_seqs))
+        batches = tuple(dict.fromkeys(batches))
+        batch_seqs = batches[0]
         coarse = {count: self._degrees(count, batch_seqs) for count in new}
-        kept = self._kept(coarse, ends, lambda *ranked: _best_of_each(*ranked, most=1)[:DEGREES_KEPT])
+        kept = self._kept(coarse, batches, lambda *ranked: _best_of_each(*ranked, most=1)[:DEGREES_KEPT])
         every = {count: variants(layouts, self.training.dims, batch_seqs=batch_seqs) for count, layouts in kept.items()}
         fine = {count: self._fitting(layouts, batch_seqs) for count, layouts in every.items()}
-        self._full |= self._kept(fine, ends, _best_of_each)
+        self._full |= self._kept(fine, batches, _best_of_each)
         self._short |= {count: self._full[count] for count in new}
 
     def refit(self, counts: Sequence[int], anchors: Sequence[int], *, batch_seqs: int) -> None:

@@ -19,8 +19,8 @@ from everyflop.planner.predict.predict import Hardware
 from everyflop.spec.fleet import Fleet
 from everyflop.spec.workload import Workload
 
-PARTS = 8
-"""Layouts are sought for the whole batch and for such a part of it."""
+PARTS = (1, 2, 4, 8)
+"""Layouts are sought for the whole batch and for such parts of it: what is best for one may not fit into another."""
 
 
 class Supply:
@@ -32,10 +32,10 @@ class Supply:
         self.offers = offers
         self.max_islands = min(max_islands, workload.batch_seqs)
         self._searches: dict[Hardware, Search] = {}
-        smallest = even_part(workload.batch_seqs, min(PARTS, workload.batch_seqs))
+        batches = [even_part(workload.batch_seqs, part) for part in PARTS if part <= workload.batch_seqs]
         for offer in offers:
             search = self._search(offer)
-            search.prepare(offer.anchors, batch_seqs=workload.batch_seqs, least_batch_seqs=smallest)
+            search.prepare(offer.anchors, batches=batches)
         for offer in offers:
             between = sorted({n for islands in range(1, self.max_islands + 1) for n in offer.counts(islands)})
             self._search(offer).refit(between, offer.anchors, batch_seqs=workload.batch_seqs)
