@@ -49,6 +49,8 @@ class Run:
         self.how = IslandsSpec(**(BY[by] | how))
         self.facts = {"train": {"tokens": 40 * batches, "seq_len": 10, "batch_tokens": 40}, "seed": 1}
         self.facts["islands"] = self.how.model_dump(mode="json")
+        self.prices: dict[str, float] = {}
+        """Of each island's hour."""
         self.stands: dict[str, dict[str, Any]] = {}
         self.past: dict[str, list[int]] = {"h0": []}
         """Hash of an anchor -> the samples that it has seen, in any order."""
@@ -64,7 +66,7 @@ class Run:
         """Let a new coordinator take the place of the old one; islands notice, and say nothing yet."""
         self.events: list[dict[str, Any]] = []
         self.members, self.begins, self.waiting = {}, {}, set()
-        specs = tuple(IslandSpec(name=name) for name in self.names)
+        specs = tuple(IslandSpec(name=name, price_per_device_hour=self.prices.get(name)) for name in self.names)
         self.course = Course(specs, self.how, RoundLog(self.log), self, now_s=lambda: self.now_s)
 
     def event(self, kind: str, **facts: Any) -> None:

@@ -187,6 +187,35 @@ def test_time_and_joins_of_an_island_are_counted_once_whatever_happens(new_run):
     assert (account["tokens"], account["rounds"]) == (80, 2)
 
 
+def test_what_was_paid_stays_paid_when_prices_change_and_islands_leave(new_run):
+    run = new_run(batches=8)
+    run.prices = {"a": 3600.0, "b": 7200.0}
+    run.restart()
+    run.join_all()
+    run.now_s += 7
+    run.round("a", "b")
+    run.prices, run.names = {"a": 36000.0}, "a"
+    run.restart()
+    run.join("a")
+    run.now_s += 3
+    record = run.round("a")["a"]["record"]
+
+    assert {name: account["cost"] for name, account in record["accounts"].items()} == pytest.approx({"a": 37, "b": 14})
+
+
+def test_time_of_which_no_price_is_known_makes_the_cost_unknown(new_run):
+    run = new_run(batches=8)
+    run.join_all()
+    run.now_s += 7
+    run.round("a", "b")
+    run.prices = {"a": 3600.0, "b": 3600.0}
+    run.restart()
+    run.join_all()
+    record = run.round("a", "b")["a"]["record"]
+
+    assert [account["cost"] for account in record["accounts"].values()] == [None, None]
+
+
 def test_time_goes_on_when_the_island_that_was_held_longest_is_lost_and_stands_still_without_any(new_run):
     run = new_run(batches=8, join_s=0.0)
     run.join("a")

@@ -46,7 +46,7 @@ class Course:
     ):
         self.islands = {island.name: island for island in islands}
         self.how, self.log, self.listener, self.now_s, self.wall_s = how, log, listener, now_s, wall_s
-        self.roster, self.table = Roster(), SampleTable(0)
+        self.roster, self.table = Roster({one.name: one.price_per_hour for one in islands}), SampleTable(0)
         self.round: Round | None = None
         self.number = self.step = self.tokens = 0
         self.loss: float | None = None

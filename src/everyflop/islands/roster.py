@@ -1,8 +1,10 @@
 """Who takes part: the islands that are connected now, and what each has done and cost over the whole run."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from everyflop.accounting.money import cost
 from everyflop.islands.codec import Payload
 from everyflop.islands.commit import Merged, Update
 from everyflop.islands.guards import REMEMBERED
@@ -26,6 +28,8 @@ class Account:
 
     held_s: float = 0.0
     """Time it was connected: that is what is paid for."""
+    cost: float | None = 0.0
+    """Of that time, at the price of the day: whoever leaves, or gets dearer, has been paid. None without a price."""
     train_s: float = 0.0
     """Of that, in forward, backward and optimizer steps, simulated waiting of slower devices included."""
     tokens: int = 0
@@ -106,6 +110,8 @@ class Member:
 class Roster:
     """All islands of a run by name."""
 
+    prices: Mapping[str, float | None] = field(default_factory=dict)
+    """Of each island's hour, all of its devices; None where it is not known."""
     members: dict[str, Member] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     rates: dict[str, list[float]] = field(default_factory=dict)
@@ -131,6 +137,8 @@ class Roster:
         for name, member in self.members.items():
             account, (sent, received) = self.account(name), member.traffic()
             account.held_s += gone_s
+            price = self.prices.get(name)
+            account.cost = _sum(account.cost, None if price is None else cost(gone_s, price))
             account.sent_bytes, account.received_bytes = account.sent_bytes + sent, account.received_bytes + received
 
     def to_json(self) -> dict[str, Any]:
@@ -144,10 +152,15 @@ class Roster:
     def restore(self, facts: dict[str, Any], *, anew: bool) -> None:
         """Go back to a commit. What was held and paid for since stays; `anew`, it began only after the commit."""
         now = self.accounts
-        self.accounts = {name: Account(**one) for name, one in facts["accounts"].items()}
+        self.accounts = {name: Account(**{"cost": None, **one}) for name, one in facts["accounts"].items()}
         self.rates = {name: list(rates) for name, rates in facts["rates"].items()}
         self.busy_s += facts["busy_s"] if anew else 0.0
         for name, one in now.items():
             account = self.account(name)
             account.joins = one.joins + (account.joins if anew else 0)
             account.held_s = one.held_s + (account.held_s if anew else 0.0)
+            account.cost = _sum(one.cost, account.cost if anew else 0.0)
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other

@@ -21,7 +21,7 @@ def status_of(course: Course) -> dict[str, Any]:
         "total_tokens": course.table.total * (course.train.seq_len if course.train else 0),
         "loss": course.loss,
         "ended": course.ended,
-        "islands": {name: _island(course, name) for name in course.islands},
+        "islands": {name: _island(course, name) for name in {**course.islands, **course.roster.accounts}},
     }
 
 

@@ -34,6 +34,11 @@ class IslandSpec(Spec):
     """Simulates a long way to the coordinator: added to each message, one way."""
 
     @property
+    def price_per_hour(self) -> float | None:
+        """Of all its devices; None without a price."""
+        return None if self.price_per_device_hour is None else self.devices * self.price_per_device_hour
+
+    @property
     def thin_link(self) -> bool:
         """Whether the way to the coordinator is made up."""
         return self.link_gbit_per_s is not None or self.link_latency_ms > 0

@@ -3,19 +3,28 @@
 from typing import Any
 
 from everyflop.accounting.money import cost
+from everyflop.spec.islands import IslandSpec
 from everyflop.spec.run import RunSpec
 
 
+def price_of(island: IslandSpec, run: RunSpec) -> float | None:
+    """Return the price of a device's hour: the island's, or the run's."""
+    own = island.price_per_device_hour
+    return run.money.price_per_device_hour if own is None else own
+
+
 def bill(record: dict[str, Any], run: RunSpec) -> dict[str, float | None]:
-    """Return each island's cost up to a commit, all of its devices' time held; None without a price."""
-    accounts = record["accounts"]
-    bills: dict[str, float | None] = {}
-    for island in run.island:
-        price = island.price_per_device_hour
-        price = run.money.price_per_device_hour if price is None else price
-        held_s = accounts.get(island.name, {}).get("held_s", 0.0)
-        bills[island.name] = None if price is None else cost(held_s * island.devices, price)
-    return bills
+    """Return each island's cost up to a commit, also of those that have left the run; None without a price."""
+    accounts, islands = record["accounts"], {island.name: island for island in run.island}
+    return {name: _paid(accounts.get(name, {}), islands.get(name), run) for name in {**islands, **accounts}}
+
+
+def _paid(account: dict[str, Any], island: IslandSpec | None, run: RunSpec) -> float | None:
+    """Return what an account says was paid; of one from before accounts had it, the time held at today's price."""
+    price = None if island is None else price_of(island, run)
+    if account.get("cost") is not None:
+        return account["cost"]
+    return None if island is None or price is None else cost(account.get("held_s", 0.0) * island.devices, price)
 
 
 def total(bills: dict[str, float | None]) -> float | None:

@@ -12,7 +12,7 @@ from everyflop.islands.course import Course
 from everyflop.islands.replay import Replay
 from everyflop.islands.round_log import RoundLog
 from everyflop.spec.run import RunSpec
-from everyflop.train.bill import bill, total
+from everyflop.train.bill import bill, price_of, total
 from everyflop.train.run_dir import RunDir
 from everyflop.train.telemetry import SCHEMA, Telemetry
 
@@ -40,7 +40,8 @@ class Files:
 
 
 def _course(run: RunSpec, run_dir: RunDir, replay: Path | None) -> Course:
-    parts = run.island, run.islands, RoundLog(run_dir.path / "rounds.jsonl"), Files(run, run_dir)
+    priced = tuple(island.model_copy(update={"price_per_device_hour": price_of(island, run)}) for island in run.island)
+    parts = priced, run.islands, RoundLog(run_dir.path / "rounds.jsonl"), Files(run, run_dir)
     return Course(*parts) if replay is None else Replay(read_lines(replay), *parts)
 
 

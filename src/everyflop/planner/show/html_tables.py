@@ -6,6 +6,7 @@ from everyflop.base.units import Scale, decimals_of, percent, scale_of, short_co
 from everyflop.planner.show.findings import (
     break_even_line,
     change_line,
+    gbit,
     is_recommended,
     memory_line,
 )
@@ -115,7 +116,7 @@ def _link(island: PlannedIsland) -> Cell:
     least, has = island.least_link_gbit_per_s, island.link_gbit_per_s
     if least is None:
         return figure("-")
-    return figure(f"{least:,.3g}", "" if has is None else f"has {has:,.3g}")
+    return figure(gbit(least), "" if has is None else f"has {gbit(has)}")
 
 
 def parts_table(choices: Iterable[Choice], kind: str, unit: str) -> str:
