@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
+from everyflop.accounting.rounds import longest_round
 from everyflop.backend.device import detect
 from everyflop.data.prepare import prepare
 from everyflop.islands.codec import behind, decode, encode, encoded_bytes
 from everyflop.islands.commit import Merged, Update, merge_updates
 from everyflop.islands.guards import REMEMBERED
-from everyflop.islands.rounds import Round, is_synchronous, longest_round, total_samples
+from everyflop.islands.rounds import Round, is_synchronous, total_samples
 from everyflop.islands.samples import Ranges
 from everyflop.spec.run import RunSpec
 from everyflop.train.local_steps import LocalSteps

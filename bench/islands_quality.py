@@ -80,6 +80,7 @@ ARMS = dict(
         arm("h24-unequal-tokens", 24, paces=[1.5, 0.5], round_share=1.0, merge="tokens"),
         arm("h24-sync0.1", 24, sync_share=0.1),
         arm("h24-sync0.05", 24, sync_share=0.05),
+        arm("h24-sync0", 24, sync_share=0.0),
         arm("h8-nosync", 8, sync_share=0.0, round_share=1.0),
         arm("h24-nesterov", 24, outer_lr=0.7, outer_momentum=0.5),
         arm("h24-int8", 24, compress="int8"),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from everyflop.spec.exchange import MEASURED, ExchangeSpec
+from everyflop.spec.exchange import MEASURED, STARTS, SYNC_SHARE, ExchangeSpec
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 
@@ -18,11 +18,15 @@ def test_the_penalty_of_two_islands_is_that_of_the_runs_on_record(monkeypatch, s
 
     each = [one["penalty"] for one in islands_quality.penalties(f"h{steps}", islands_quality.curves())]
 
-    assert ExchangeSpec(steps_between_exchanges=steps).extra_tokens(2) == pytest.approx(fmean(each), abs=0.001)
+    assert ExchangeSpec(steps_between_exchanges=steps, sync_share=SYNC_SHARE).extra_tokens(2) == pytest.approx(
+        fmean(each), abs=0.001
+    )
 
 
 def test_between_steps_that_were_measured_the_penalty_is_interpolated():
-    assert ExchangeSpec(steps_between_exchanges=16).extra_tokens(2) == pytest.approx((MEASURED[8] + MEASURED[24]) / 2)
+    assert ExchangeSpec(steps_between_exchanges=16, sync_share=SYNC_SHARE).extra_tokens(2) == pytest.approx(
+        (MEASURED[8] + MEASURED[24]) / 2
+    )
 
 
 def test_each_doubling_of_islands_costs_as_much():
@@ -39,6 +43,32 @@ def test_exchanges_rarer_than_any_that_were_measured_need_a_table_of_ones_own():
     own = ExchangeSpec(steps_between_exchanges=steps, extra_tokens_share={4: 0.2})
     assert own.extra_tokens(4) == pytest.approx(0.2)
     assert ExchangeSpec(steps_between_exchanges=steps, max_islands=1).known_islands == 1
+
+
+@pytest.mark.parametrize("sync_share", [share for share in STARTS if share < SYNC_SHARE])
+def test_a_shorter_start_costs_what_it_did_in_the_runs_on_record(monkeypatch, sync_share):
+    monkeypatch.syspath_prepend(str(BENCH))
+    import islands_quality
+
+    curves = islands_quality.curves()
+    short = {one["seed"]: one["penalty"] for one in islands_quality.penalties(f"h24-sync{sync_share:g}", curves)}
+    usual = {one["seed"]: one["penalty"] for one in islands_quality.penalties("h24", curves)}
+    paired = fmean(short.values()) / fmean(usual[seed] for seed in short)
+
+    assert len(short) >= 2
+    assert ExchangeSpec(sync_share=sync_share).extra_tokens(2) == pytest.approx(MEASURED[24] * paired, abs=0.001)
+
+
+def test_a_longer_start_than_any_that_was_measured_brings_nothing():
+    assert ExchangeSpec(sync_share=0.5).extra_tokens(2) == ExchangeSpec(sync_share=SYNC_SHARE).extra_tokens(2)
+
+
+def test_longer_rounds_than_those_that_were_measured_need_a_table_of_ones_own():
+    with pytest.raises(ValidationError, match=r"0\.05 exceeds 0\.03, with which .* write your own extra_tokens_share"):
+        ExchangeSpec(round_share=0.05)
+    assert ExchangeSpec(round_share=0.05, extra_tokens_share={4: 0.2}).known_islands == 4
+    assert ExchangeSpec(round_share=0.05, max_islands=1)
+    assert ExchangeSpec(round_share=0.05, steps_between_exchanges=1)
 
 
 def test_one_island_needs_no_extra_tokens():
@@ -97,7 +127,7 @@ def test_islands_exchange_as_often_as_somebody_has_tried():
 
 
 def test_a_plan_states_the_assumption_for_every_number_of_islands():
-    stated = ExchangeSpec(steps_between_exchanges=8).assumption
+    stated = ExchangeSpec(steps_between_exchanges=8, sync_share=SYNC_SHARE).assumption
 
     assert stated.extra_tokens_share == {"1": 0.0, "2": 0.044, "3": pytest.approx(0.0697, abs=1e-4), "4": 0.088}
     assert "bench/islands_quality.py" in stated.source

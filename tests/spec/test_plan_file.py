@@ -241,3 +241,27 @@ def test_a_long_value_is_quoted_in_short(body, file):
     body["total"] = ["x" * 500]
 
     assert len(problems_in(body, file)["total"]) < 200
+
+
+def test_one_island_trains_the_workloads_tokens_also_where_they_are_no_whole_batches(body):
+    plan = Plan.model_validate(body)
+    alone = plan.total.model_copy(update={"token_efficiency": 1.0})
+
+    assert plan.model_copy(update={"total": alone}).trained_tokens == plan.workload.tokens
+
+
+@pytest.mark.parametrize(("extra", "batches"), [(0.1, 110), (0.101, 111), (1 / 3, 134)])
+def test_tokens_that_several_islands_need_more_are_whole_batches(body, extra, batches):
+    plan = Plan.model_validate(body)
+    workload = plan.workload.model_copy(update={"batch_tokens": 1000, "tokens": 100_000})
+    total = plan.total.model_copy(update={"token_efficiency": 1 / (1 + extra)})
+
+    assert plan.model_copy(update={"workload": workload, "total": total}).trained_tokens == batches * 1000
+
+
+@pytest.mark.parametrize(("sent", "compress"), [(8, "fp32"), (4, "fp32"), (3, "bf16"), (2, "bf16"), (1, "int8")])
+def test_updates_travel_as_the_widest_type_that_sends_no_more_than_assumed(body, sent, compress):
+    plan = Plan.model_validate(body)
+    exchange = plan.exchange.model_copy(update={"bytes_per_parameter": sent})
+
+    assert plan.model_copy(update={"exchange": exchange}).compress == compress

@@ -1,11 +1,11 @@
 """What the islands do in a round: how many steps of which batch, for how long, and with which share of it. Pure."""
 
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from everyflop.accounting.rounds import longest_round
 from everyflop.islands.merge import reach
 from everyflop.islands.shares import batch_shares
 from everyflop.optim.batch import batch_tokens_at
@@ -110,11 +110,6 @@ def plan_round(
     ahead = max(1, steps // 2) if may_go_ahead else 0  # none at the end, where all samples must be used
     shares = batch_shares(speeds, sequences)
     return Round(exchange, steps, seconds, sequences, shares, ahead)
-
-
-def longest_round(steps_done: float, round_share: float) -> int:
-    """Return how many steps a round may have after steps_done of the run: a share of them, 1 at least."""
-    return max(1, int(round_share * steps_done)) if round_share < 1 else sys.maxsize
 
 
 def best_steps(exchange_s: float, step_s: float, run_steps: float, islands: int) -> int:

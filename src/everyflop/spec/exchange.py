@@ -1,6 +1,7 @@
 """How islands meet, and what merging them is assumed to cost in learning: the [islands] table of a fleet file."""
 
 import sys
+from collections.abc import Mapping
 from itertools import pairwise
 from math import log, log2
 from typing import Annotated
@@ -8,7 +9,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from everyflop.spec.base import Count, Misfit, Spec
-from everyflop.spec.plan import ExchangeAssumption
+from everyflop.spec.plan import MOST_STEPS_BETWEEN, ExchangeAssumption
 
 MEASURED = {1: 0.0, 8: 0.044, 24: 0.096}
 """Optimizer steps between exchanges -> extra tokens of two islands for the same loss, as a share: means over seeds of
@@ -20,6 +21,15 @@ for them: islands lose what they lose early in a run; "Scaling Laws for DiLoCo" 
 steps) found 0 % with 2 replicas of 10B dense and 6 % with 4, but 18 and 39 % by its law over all sizes; MoE runs of
 Decoupled DiLoCo (arXiv 2604.21428) lost nothing.
 """
+
+SYNC_SHARE, ROUND_SHARE = 0.2, 0.03
+"""How those runs started, and how long their rounds were at most, as a share of the steps done before."""
+
+STARTS = {0.0: 1.43, 0.05: 1.72, SYNC_SHARE: 1.0}
+"""Share of a run over which islands start synchronously -> extra tokens over those of MEASURED: two islands that
+exchange every 24 steps, means over the same seeds, four and two. Between two entries it is linear; a longer start is
+taken to bring nothing. Without such a start the first rounds have one step, and next to nothing travels
+(accounting/rounds.py). That a short start is worse than none is within what seeds differ by."""
 
 MEASURED_STEPS = 1000
 """Optimizer steps of the runs that were measured."""
@@ -34,16 +44,16 @@ MEASURED_SOURCE = (
 )
 
 
-MOST_STEPS_BETWEEN = 2000
-"""DiLoCo (arXiv 2311.08105) tried up to 2,000. Islands that exchange less often than anybody tried train models of
-their own, and what merging those would cost in learning is not known."""
-
-
 class ExchangeSpec(Spec):
     """The [islands] table."""
 
     steps_between_exchanges: Annotated[Count, Field(le=MOST_STEPS_BETWEEN)] = 24
     """Optimizer steps. With 1, islands exchange gradients: no penalty."""
+    sync_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the run's tokens at its start over which gradients are exchanged at every step, in fp32. Runs without a
+    plan have SYNC_SHARE; none costs few tokens more and saves most of what travels."""
+    round_share: float = Field(default=ROUND_SHARE, gt=0, le=1)
+    """A round has at most this share of the steps done before it."""
     bytes_per_parameter: float = Field(default=2.0, gt=0, le=8)
     """What travels for each parameter: 2 in bf16, 1 in int8."""
     extra_tokens_share: dict[int, float] | None = Field(default=None, min_length=1)
@@ -72,7 +82,14 @@ class ExchangeSpec(Spec):
     def misfits(self) -> list[Misfit]:
         """Return more islands, or fewer exchanges, than the penalty is known for."""
         found = self.beyond_known(self.max_islands)
-        return [found] if found else []
+        return [*([found] if found else []), *self._longer_rounds()]
+
+    def _longer_rounds(self) -> list[Misfit]:
+        known = self.extra_tokens_share or self.steps_between_exchanges == 1 or self.max_islands == 1
+        if known or self.round_share <= ROUND_SHARE:
+            return []
+        found = f"{self.round_share:g} exceeds {ROUND_SHARE:g}, with which islands' extra tokens were measured"
+        return [("round_share", f"{found}: write your own extra_tokens_share")]
 
     def beyond_known(self, islands: int) -> Misfit | None:
         """Return why so many islands cannot be planned: what merging them costs in learning is not known."""
@@ -100,11 +117,11 @@ class ExchangeSpec(Spec):
 
         Between two entries of the table it is linear in the logarithm of the number. Raises ValueError beyond it.
         """
-        if islands == 1 or self.steps_between_exchanges == 1:
+        if islands == 1 or self.steps_between_exchanges == 1 or self.sync_share == 1:
             return 0.0
         if islands > self.known_islands:
             raise ValueError(f"no penalty is known for {islands} islands")
-        table = self.extra_tokens_share or _measured(self.steps_between_exchanges)
+        table = self.extra_tokens_share or _measured(self.steps_between_exchanges, self.sync_share)
         for (low, low_share), (high, high_share) in pairwise([(1, 0.0), *table.items()]):
             if islands <= high:
                 return low_share + (high_share - low_share) * log(islands / low) / log(high / low)
@@ -115,16 +132,28 @@ class ExchangeSpec(Spec):
         """The same as a plan states it, with every number of islands up to max_islands."""
         return ExchangeAssumption(
             steps_between=self.steps_between_exchanges,
+            sync_share=self.sync_share,
+            round_share=self.round_share,
             bytes_per_parameter=self.bytes_per_parameter,
             extra_tokens_share={str(n): round(self.extra_tokens(n), 4) for n in range(1, self.max_islands + 1)},
             source=self.source or ("the fleet file" if self.extra_tokens_share else MEASURED_SOURCE),
         )
 
 
-def _measured(steps: int) -> dict[int, float]:
-    """Return what islands need that exchange every so many steps. Raises ValueError where nothing was measured."""
-    for (few, fewer), (many, more) in pairwise(MEASURED.items()):
-        if steps <= many:
-            two = fewer + (more - fewer) * (steps - few) / (many - few)
-            return {2: two, MOST_MEASURED_ISLANDS: two * log2(MOST_MEASURED_ISLANDS)}
-    raise ValueError(f"no penalty is known for exchanges every {steps} steps")
+def _measured(steps: int, sync_share: float) -> dict[int, float]:
+    """Return what islands need that exchange every so many steps after such a start.
+
+    Raises ValueError where nothing was measured.
+    """
+    if steps > max(MEASURED):
+        raise ValueError(f"no penalty is known for exchanges every {steps} steps")
+    two = _between(MEASURED, steps) * _between(STARTS, min(sync_share, max(STARTS)))
+    return {2: two, MOST_MEASURED_ISLANDS: two * log2(MOST_MEASURED_ISLANDS)}
+
+
+def _between(table: Mapping[int, float] | Mapping[float, float], at: float) -> float:
+    """Return what a table has there, linear between its entries."""
+    for (low, less), (high, more) in pairwise(table.items()):
+        if at <= high:
+            return less + (more - less) * (at - low) / (high - low)
+    raise AssertionError("the table ends before")

@@ -8,6 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from everyflop.spec.base import Count, Misfit, Spec
+from everyflop.spec.exchange import ROUND_SHARE, SYNC_SHARE
+from everyflop.spec.island_name import IslandName
 
 Numerics = Literal["own", "split"]
 
@@ -15,7 +17,7 @@ Numerics = Literal["own", "split"]
 class IslandSpec(Spec):
     """One [[island]]: devices that train one replica together."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: IslandName
     devices: Count = 1
     """Devices that are held and paid for."""
     device: str = ""
@@ -56,10 +58,10 @@ class IslandsSpec(Spec):
     """Optimizer steps between two exchanges, after the synchronous start. With 1, islands exchange gradients; "auto"
     chooses them from what the last exchange took and what longer rounds cost in learning, and needs rounds by the
     clock."""
-    round_share: float = Field(default=0.03, gt=0, le=1)
+    round_share: float = Field(default=ROUND_SHARE, gt=0, le=1)
     """A round has at most this share of the steps done before it: what is learned first is learned fast, and islands
     that learn it apart from each other learn different things. 1 makes all rounds the same."""
-    sync_share: float = Field(default=0.2, ge=0, le=1)
+    sync_share: float = Field(default=SYNC_SHARE, ge=0, le=1)
     """Share of the run's tokens at its start over which gradients are exchanged at every step."""
     rounds: Literal["clock", "steps"] = "clock"
     """"clock" ends a round when its time is up; "steps" after exactly `steps` steps of every island, reproducibly."""

@@ -4,11 +4,13 @@ The planner writes it, `train --plan` runs it, pages and reports are drawn from 
 Every money figure is in `currency`. Every speed and cost is *predicted* unless its basis says measured.
 """
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from everyflop.spec.base import Count, Spec
+from everyflop.spec.island_name import IslandName
 from everyflop.spec.layout import Layout
 from everyflop.spec.pool import Currency
 from everyflop.spec.workload import Workload
@@ -18,6 +20,13 @@ SCHEMA = 1
 Basis = Literal["measured", "fitted", "prior"]
 """Where a speed comes from: this chip on nearly this workload was measured, this chip was measured on others, or only
 its specification is known."""
+
+MOST_STEPS_BETWEEN = 2000
+"""DiLoCo (arXiv 2311.08105) tried up to 2,000. Islands that exchange less often than anybody tried train models of
+their own, and what merging those would cost in learning is not known."""
+
+ROUNDING = 1e-6
+"""Of a step: what dividing by a token efficiency may be off."""
 
 Objective = Literal["cost", "time"]
 
@@ -55,7 +64,7 @@ PositiveSpread = Annotated[Spread, AfterValidator(_more_than_nothing)]
 class PlannedIsland(Spec):
     """Devices of one pool that train one full replica together."""
 
-    name: str
+    name: IslandName
     pool: str
     device: str
     """Its name in the catalogue."""
@@ -123,7 +132,7 @@ class Total(Spec):
     cost: Spread
     cost_per_ttoken: Spread
     devices: Count
-    token_efficiency: float = Field(gt=0, le=1)
+    token_efficiency: float = Field(ge=0.09, le=1)
     """Tokens that count, of tokens trained: what merging several islands is assumed to cost in learning."""
 
 
@@ -165,9 +174,13 @@ class Measurement(Spec):
 class ExchangeAssumption(Spec):
     """How islands meet, and what that is assumed to cost; all of it can be set."""
 
-    steps_between: Count
-    """Inner optimizer steps between two exchanges."""
-    bytes_per_parameter: float = Field(gt=0)
+    steps_between: Annotated[Count, Field(le=MOST_STEPS_BETWEEN)]
+    """Optimizer steps between two exchanges, once rounds have grown to that."""
+    sync_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the run's tokens at its start over which gradients are exchanged at every step, in fp32."""
+    round_share: float = Field(default=0.03, gt=0, le=1)
+    """A round has at most this share of the steps done before it."""
+    bytes_per_parameter: float = Field(gt=0, le=8)
     """2 for bf16, 1 for int8."""
     extra_tokens_share: dict[str, NotNegative]
     """Number of islands -> extra tokens needed for the same loss, as a share."""
@@ -220,3 +233,17 @@ class Plan(Spec):
     """Version that wrote it."""
     catalogue_sha256: str = ""
     """Of the efficiency constants and devices used, so that a plan can be made again."""
+
+    @property
+    def trained_tokens(self) -> int:
+        """Tokens to train, in whole batches, for the loss that one island reaches with the workload's."""
+        tokens, batch = self.workload.tokens, self.workload.batch_tokens
+        if self.total.token_efficiency == 1:
+            return tokens
+        return math.ceil(tokens / self.total.token_efficiency / batch - ROUNDING) * batch
+
+    @property
+    def compress(self) -> Literal["fp32", "bf16", "int8"]:
+        """What updates travel as: the widest type that sends no more than was assumed, or int8."""
+        sent = self.exchange.bytes_per_parameter
+        return "fp32" if sent >= 4 else "bf16" if sent >= 2 else "int8"

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from everyflop.base.units import parse_count
 from everyflop.spec.base import Count, Misfit, Spec
+from everyflop.spec.island_name import IslandName
 
 FAILURES_PER_DEVICE_DAY = 0.0027
 """8 % of the devices a month, as DLRover reports of Ant's clusters. Quieter ones exist: the checkpoint interval that
@@ -46,7 +47,7 @@ CountRange = Annotated[tuple[int, int], BeforeValidator(_count_range)]
 class Pool(Spec):
     """One [[pool]]: like devices on offer at one price."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: IslandName
     device: str = Field(min_length=1)
     """As the catalogue or the file's own [[device]] calls it."""
     count: CountRange

@@ -60,7 +60,8 @@ class Market:
     """That must count: merging islands needs more of them."""
     batch_tokens: float
     """Of one optimizer step over all islands."""
-    steps_between_exchanges: int
+    steps_between_exchanges: float
+    """Optimizer steps for each copy that is exchanged, as a mean over the run."""
     exchange_gb: float
     """One copy of what is exchanged."""
     extra_tokens_share: Mapping[int, float]
@@ -68,7 +69,7 @@ class Market:
 
     @property
     def tokens_between(self) -> float:
-        """Tokens of all islands together from one exchange to the next."""
+        """Tokens of all islands together for each copy that is exchanged, as a mean over the run."""
         return self.batch_tokens * self.steps_between_exchanges
 
     def tokens_needed(self, islands: int) -> float:

@@ -11,6 +11,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
+from everyflop.accounting.rounds import steps_a_copy
 from everyflop.planner.choose.market import Market, Option, PoolRules
 from everyflop.planner.choose.offers import Offer
 from everyflop.planner.choose.search import Found, Search, Training
@@ -118,7 +119,7 @@ def market_of(fleet: Fleet, supply: Supply) -> Market:
         price_per_gb=np.maximum(price, price.T),
         tokens=workload.tokens,
         batch_tokens=workload.batch_tokens,
-        steps_between_exchanges=fleet.islands.steps_between_exchanges,
+        steps_between_exchanges=steps_a_copy(fleet.islands, workload.tokens / workload.batch_tokens),
         exchange_gb=fleet.islands.bytes_per_parameter * float(supply.training.dims.total_parameters) / 1e9,
         extra_tokens_share={m: fleet.islands.extra_tokens(m) for m in range(1, supply.max_islands + 1)},
     )

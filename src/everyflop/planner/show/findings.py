@@ -128,11 +128,16 @@ def yardstick(plan: Plan) -> str:
 def link_lines(choice: Choice) -> list[str]:
     """Say for each island that exchanges what its slowest link must carry at least, and what it does carry."""
     return [
-        f"{island.name} in {choice.name} needs {island.least_link_gbit_per_s:,.3g} Gbit/s"
-        + ("" if island.link_gbit_per_s is None else f", has {island.link_gbit_per_s:,.3g}")
+        f"{island.name} in {choice.name} needs {gbit(island.least_link_gbit_per_s)} Gbit/s"
+        + ("" if island.link_gbit_per_s is None else f", has {gbit(island.link_gbit_per_s)}")
         for island in choice.islands
         if island.least_link_gbit_per_s is not None
     ]
+
+
+def gbit(speed: float) -> str:
+    """Write Gbit/s with three digits, and without an exponent: "37", "1.83", "1,990"."""
+    return f"{float(f'{speed:.3g}'):,g}"
 
 
 def changes(plan: Plan) -> list[WhatIf]:
@@ -157,20 +162,29 @@ def _same_bill(cost: float, now: float) -> bool:
 
 def exchange_lines(exchange: ExchangeAssumption) -> list[str]:
     """Say how islands are assumed to meet, and what that costs in learning."""
-    steps = "step" if exchange.steps_between == 1 else f"{exchange.steps_between:,} steps"
-    lines = [f"Islands exchange {exchange.bytes_per_parameter:g} bytes a parameter every {steps}."]
+    lines = [f"Islands exchange {_what_they_exchange(exchange)}."]
     extra = [f"{percent(share)} with {count} islands" for count, share in exchange.extra_tokens_share.items()]
     if extra:
         lines.append(f"Extra tokens for the same loss: {', '.join(extra)} ({exchange.source}).")
     return lines
 
 
+def _what_they_exchange(exchange: ExchangeAssumption) -> str:
+    if exchange.steps_between == 1:
+        return "fp32 gradients at every step"
+    start = f"fp32 gradients at every step of the first {percent(exchange.sync_share)}, and then "
+    then = f"{exchange.bytes_per_parameter:g} bytes a parameter every {exchange.steps_between:,} steps"
+    or_sooner = f", or {percent(exchange.round_share)} of the steps done if that is less"
+    return (start if exchange.sync_share else "") + then + (or_sooner if exchange.round_share < 1 else "")
+
+
 def launch_lines(plan: Plan) -> list[str]:
-    """Say so where the launch command would be refused."""
-    if plan.total.devices == 1:
-        return []
+    """Say so where the launch command would be refused, or where it trains."""
+    if all(island.devices == 1 for island in plan.islands):
+        where = "`everyflop train` starts all islands on the machine that it runs on."
+        return [where] if len(plan.islands) > 1 else []
     return [
-        "Training on more than one device is not built yet, and `everyflop train` refuses this plan: it is for "
+        "An island of more than one device is not built yet, and `everyflop train` refuses this plan: it is for "
         "deciding what to get, and for another trainer."
     ]
 
