@@ -180,9 +180,18 @@ def write_run_file(tiny_tables) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def plan_for() -> Callable[..., dict[str, Any]]:
-    """Make the plan.json of a run on one device: plan_for(run, island={"devices": 2}, currency="CNY")."""
+    """Make the plan.json of a run: plan_for(run, island={"devices": 2}, currency="CNY") on one device.
 
-    def make(run: "RunSpec", *, island: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    With islands={"a": {}, "b": {"micro_batch": 4}} it is on those.
+    """
+
+    def make(
+        run: "RunSpec",
+        *,
+        island: dict[str, Any] | None = None,
+        islands: dict[str, dict[str, Any]] | None = None,
+        **changes: Any,
+    ) -> dict[str, Any]:
         train = run.train
         plan = copy.deepcopy(PLAN)
         plan["workload"] = {
@@ -193,7 +202,11 @@ def plan_for() -> Callable[..., dict[str, Any]]:
             "batch_tokens": train.batch_tokens,
         }
         plan["islands"][0] |= island or {}
-        chosen = {"name": plan["recommended"], "kind": "single", "meets_limits": True}
+        if islands:
+            plan["recommended"] = " + ".join(islands)
+            plan["islands"] = [{**plan["islands"][0], "name": n, "pool": n, **facts} for n, facts in islands.items()]
+        kind = "mix" if islands else "single"
+        chosen = {"name": plan["recommended"], "kind": kind, "meets_limits": True}
         plan["alternatives"] = [{**chosen, "islands": plan["islands"], "total": plan["total"]}]
         return {**plan, **changes}
 

@@ -90,6 +90,15 @@ def test_a_resumed_run_keeps_its_plan_to_the_same_weights(followed, everyflop):
     assert summary["currency"] == "CNY"
 
 
+def test_what_the_kept_plan_decides_cannot_be_set_on_a_resume(followed, everyflop):
+    run_file, _, run_dir, _ = followed
+    (run_dir / "summary.json").unlink()
+    ended = everyflop("train", run_file, "--resume", "train.micro_batch=4")
+
+    assert ended.code == 2
+    assert "train.micro_batch cannot be set beside the plan that the run follows" in ended.err
+
+
 def test_a_resume_under_a_plan_that_changes_the_micro_batch_is_refused(followed, everyflop, write_plan):
     run_file, _, run_dir, _ = followed
     _, other = write_plan(island={"micro_batch": 4, "layout": {"micro_batch": 4, "recompute": "full"}})
@@ -104,9 +113,12 @@ def test_a_resume_under_a_plan_that_changes_the_micro_batch_is_refused(followed,
     ("arguments", "changes", "code", "message"),
     [
         (["train.tokens=512"], {}, 2, "train.tokens: 512 in the run, 3,072 in the plan"),
-        (["train.micro_batch=1"], {}, 2, "train.micro_batch cannot be set beside --plan"),
+        (["train.micro_batch=1"], {}, 2, "train.micro_batch cannot be set beside the plan"),
         ([], {"schema": 2}, 2, "schema 2"),
         ([], {"island": {"devices": 2}}, 3, "more than one device is not built yet"),
+        (["--replay", "rounds.jsonl"], {}, 2, "leave one of them out"),
+        ([], {"islands": {"../x": {}, "b": {}}}, 2, "islands[0].name"),
+        (["--island", "a"], {}, 2, "--plan is for a run that starts whole"),
     ],
 )
 def test_a_plan_that_cannot_be_followed_stops_before_anything_is_written(
@@ -126,3 +138,19 @@ def test_a_plan_that_is_not_there_is_named(write_run_file, everyflop, tmp_path):
 
     assert ended.code == 2
     assert "plan.json" in ended.err
+
+
+def test_a_plan_of_several_islands_trains_them_and_holds_each_against_it(write_plan, everyflop, tmp_path):
+    exchange = {"steps_between": 4, "bytes_per_parameter": 2.0, "extra_tokens_share": {"2": 0.1}, "source": "a test"}
+    run_file, plan = write_plan(islands={"a": {}, "b": {"price_per_device_hour": 18.0}}, exchange=exchange)
+    ended = everyflop("train", run_file, "--plan", plan)
+    run_dir = tmp_path / "runs" / "tiny"
+    summary = json.loads((run_dir / "summary.json").read_text())
+    islands = summary["plan"]["islands"]
+
+    assert ended.code == 0, ended.err
+    assert (run_dir / "plan.json").read_bytes() == plan.read_bytes()
+    assert islands["b"]["cost"]["measured"] == summary["islands"]["b"]["cost"]
+    assert all(island["tokens_per_s"]["ratio"] > 0 for island in islands.values())
+    assert "speed of b" in ended.out
+    assert "a + b: predicted" in " ".join(ended.err.split())

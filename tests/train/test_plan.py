@@ -8,6 +8,8 @@ from everyflop.base.errors import ExpectedNo, InvalidFile, UsageError
 from everyflop.train import plan as plan_module
 from everyflop.train.plan import apply_plan, kept_plan, open_plan, refuse_overrides
 
+TWO = {"a": {}, "b": {}}
+
 
 @pytest.fixture
 def write_plan(plan_for, make_run, tmp_path):
@@ -94,10 +96,14 @@ def test_a_warm_up_that_the_plans_micro_batch_does_not_divide_is_refused(planned
 
 
 @pytest.mark.parametrize(
-    "override", ["train.micro_batch=1", " train.recompute =layer", "money.currency=EUR", "money.example=true"]
+    "override",
+    [
+        *("train.micro_batch=1", " train.recompute =layer", "money.currency=EUR", "money.example=true"),
+        *("islands.steps=8", "islands.sync_share=0"),
+    ],
 )
 def test_what_the_plan_decides_cannot_be_set_beside_it(override):
-    with pytest.raises(UsageError, match=r"cannot be set beside --plan"):
+    with pytest.raises(UsageError, match=r"cannot be set beside the plan that the run follows"):
         refuse_overrides(["optim.lr=0.1", override])
 
 
@@ -105,16 +111,83 @@ def test_what_the_plan_leaves_open_can_be_set_beside_it():
     refuse_overrides(["optim.lr=0.1", "run.name=other", "train.precision=fp32"])
 
 
-def test_several_devices_are_an_expected_no(write_plan):
-    with pytest.raises(ExpectedNo, match="needs 8 x cpu, and training on more than one device is not built yet"):
-        open_plan(write_plan(island={"devices": 8}))
+def test_several_islands_become_the_runs_at_their_prices(planned, make_run):
+    run = planned(make_run(), islands={"a": {}, "b": {"price_per_device_hour": 18.0}})
+
+    assert [(one.name, one.device, one.price_per_device_hour) for one in run.island] == [
+        ("a", "cpu", 36.0),
+        ("b", "cpu", 18.0),
+    ]
 
 
-def test_several_islands_are_an_expected_no(write_plan, plan_for, make_run):
-    (island,) = plan_for(make_run())["islands"]
+def test_islands_exchange_as_the_plan_has_it(planned, make_run):
+    exchange = {"steps_between": 6, "bytes_per_parameter": 1.0, "extra_tokens_share": {"2": 0.1}, "source": "a test"}
+    exchange |= {"sync_share": 0.1, "round_share": 0.05}
+    run = planned(make_run(islands={"steps": 2, "round_s": 3.0, "overlap": True}), islands=TWO, exchange=exchange)
 
-    with pytest.raises(ExpectedNo, match="needs 1 x cpu and 1 x cpu, and training on more than one"):
-        open_plan(write_plan(islands=[island, island]))
+    assert {key: getattr(run.islands, key) for key in ("steps", "sync_share", "round_share", "round_s")} == {
+        "steps": 6,
+        "sync_share": 0.1,
+        "round_share": 0.05,
+        "round_s": None,
+    }
+    assert (run.islands.compress, run.islands.overlap) == ("int8", True)
+
+
+def test_tables_of_the_run_add_what_no_plan_says(planned, make_run):
+    tables = [{"name": "b", "slowdown": 2.0, "price_per_device_hour": 1.0}, {"name": "a"}]
+    run = planned(make_run(island=tables), islands=TWO)
+
+    assert [(one.name, one.slowdown, one.price_per_device_hour) for one in run.island] == [
+        ("a", 1.0, 36.0),
+        ("b", 2.0, 36.0),
+    ]
+
+
+def test_islands_that_the_plan_leaves_out_do_not_train(planned, make_run):
+    run = planned(make_run(island=[{"name": "laptop", "slowdown": 2.0}, {"name": "other"}]))
+
+    assert [(one.name, one.slowdown) for one in run.island] == [("laptop", 2.0)]
+
+
+def test_a_plan_of_one_island_makes_none_in_a_run_without_them(planned, make_run):
+    assert planned(make_run()).island == ()
+
+
+def test_tables_of_other_islands_are_refused_with_both(planned, make_run):
+    with pytest.raises(UsageError, match="a and c in the run, a and b in the plan; the plan's need one each"):
+        planned(make_run(island=[{"name": "a"}, {"name": "c"}]), islands=TWO)
+
+
+def test_an_island_of_another_device_is_refused_with_both(planned, make_run):
+    with pytest.raises(UsageError, match=r"island\.b\.device: cuda in the run, cpu in the plan"):
+        planned(make_run(island=[{"name": "a"}, {"name": "b", "device": "cuda"}]), islands=TWO)
+
+
+def test_several_islands_train_the_tokens_that_they_need_more(planned, make_run, plan_for):
+    total = plan_for(make_run())["total"] | {"token_efficiency": 1 / 1.1}
+    run = planned(make_run(), islands=TWO, total=total)
+
+    assert run.train.tokens == 14 * 256  # of 3,072 tokens, 3,379 are a tenth more
+    assert planned(run, make_run(), islands=TWO, total=total).train.tokens == 14 * 256
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [((8, 8), (1, 1), 8), ((4, 8), (2, 2), 4), ((4, 8), (2, 8), 2), ((2, 4), (4, 4), 2)],
+)
+def test_a_micro_batch_that_is_an_islands_whole_part_binds_no_other(planned, make_run, a, b, expected):
+    islands = {
+        name: {"micro_batch": size, "batch_seqs": part, "layout": {"micro_batch": size}}
+        for name, (size, part) in {"a": a, "b": b}.items()
+    }
+
+    assert planned(make_run(), islands=islands).train.micro_batch == expected
+
+
+def test_islands_of_several_devices_are_an_expected_no(write_plan):
+    with pytest.raises(ExpectedNo, match="needs 8 x cpu and 1 x cpu, and an island of more than one device is not"):
+        open_plan(write_plan(islands={"a": {"devices": 8}, "b": {}}))
 
 
 def test_fp8_is_an_expected_no(write_plan, plan_for, make_run):
@@ -125,7 +198,7 @@ def test_fp8_is_an_expected_no(write_plan, plan_for, make_run):
 
 
 def test_a_device_of_another_type_is_an_expected_no_that_names_both(write_plan):
-    with pytest.raises(ExpectedNo, match=r"needs far-away, which is torch device 'elsewhere', and here is '\w+'"):
+    with pytest.raises(ExpectedNo, match=r"far-away for laptop, which is torch device 'elsewhere', and here is '\w+'"):
         open_plan(write_plan(island={"device": "far-away", "torch_device": "elsewhere"}))
 
 

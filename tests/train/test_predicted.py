@@ -108,3 +108,52 @@ def test_the_line_before_the_run_tells_prediction_and_settings_and_that_the_pric
     assert "laptop alone: predicted 2.00 K tokens/s (1.00 K to 4.00 K) and 0.02 CNY" in text
     assert "micro-batch of 2, full recompute, 36 CNY an hour (an example)" in text
     assert "example" not in plan_line(planned(island={"example_price": False}))
+
+
+@pytest.fixture
+def of_two(planned):
+    """What came of a plan for islands a and b, of 2000 tokens/s and 0.02 CNY each."""
+    steps = [{"island": name, "tokens_per_s": speed} for name, speed in [("a", 1000.0), ("b", 3000.0), ("b", 5000.0)]]
+    plan = planned(islands={"a": {}, "b": {}}).plan
+
+    def make(**changes):
+        done = {"tokens": TOKENS, "seconds": 2.0, "cost": 0.03, "costs": {"a": 0.01, "b": 0.02}}
+        return compare(plan, steps, **{**done, **changes})
+
+    return make
+
+
+def test_each_island_is_held_against_what_was_predicted_of_it(of_two):
+    islands = of_two()["islands"]
+
+    assert {name: island["tokens_per_s"]["ratio"] for name, island in islands.items()} == {"a": 0.5, "b": 2.0}
+    assert {name: island["cost"]["ratio"] for name, island in islands.items()} == {"a": 0.5, "b": 1.0}
+
+
+def test_the_speed_of_all_islands_includes_what_they_wait_for(of_two):
+    assert of_two()["tokens_per_s"]["measured"] == TOKENS / 2.0
+
+
+def test_rows_of_several_islands_have_each_and_all(of_two):
+    assert [(what, ratio) for what, _, _, ratio in comparison_rows(of_two())] == [
+        ("speed of a", "0.50"),
+        ("speed of b", "2.00"),
+        ("speed, exchanges and waiting included", "0.77"),
+        ("cost of a", "0.50"),
+        ("cost of b", "1.00"),
+        ("cost", "1.50"),
+    ]
+
+
+def test_an_island_of_which_nothing_is_known_has_no_figures(of_two):
+    island = of_two(seconds=None, costs={"a": 0.01})["islands"]["b"]
+
+    assert (of_two(seconds=None)["tokens_per_s"]["ratio"], island["cost"]["ratio"]) == (None, None)
+
+
+def test_the_line_before_the_run_tells_islands_prices_exchanges_and_tokens(planned):
+    total = planned().plan.total.model_dump() | {"token_efficiency": 1 / 1.1}
+    text = plan_line(planned(islands={"a": {}, "b": {"price_per_device_hour": 18.0}}, total=total))
+
+    assert "a at 36 CNY an hour (an example), b at 18 CNY an hour (an example)" in text
+    assert "gradients at every step, 3.58 K tokens for the loss that one island has of 3.07 K" in text

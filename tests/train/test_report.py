@@ -90,3 +90,13 @@ def test_a_plan_is_held_against_what_was_trained_so_far(two_islands, plan_for):
 
     assert plan["cost"]["measured"] == pytest.approx(0.0075)
     assert plan["cost"]["predicted"]["p50"] == pytest.approx(0.02 * 1280 / 3072)
+
+
+def test_an_island_that_left_stands_in_the_bill_with_what_was_paid_and_no_price_of_today(two_islands):
+    files = read_files(two_islands())
+    files.rounds[-1]["accounts"]["gone"] = {"held_s": 20.0, "train_s": 10.0, "tokens": 7, "joins": 1, "cost": 4.0}
+    report = build_report(files)
+    gone = report.islands[-1]
+
+    assert (gone.name, gone.cost, gone.price_per_device_hour, gone.account.tokens) == ("gone", 4.0, None, 7)
+    assert report.cost == pytest.approx(4.0075)

@@ -57,15 +57,15 @@ def train(
         raise UsageError("--new starts another run and --resume continues one: choose one of them.")
     run = read_run(run_file, overrides or ())
     if island or coordinator:
+        if plan:
+            raise UsageError("--plan is for a run that starts whole, and --island starts a part of one: leave one out.")
         return _train_island(run, island, coordinator, secret, tls_ca)
 
-    from everyflop.train.plan import refuse_overrides
+    from everyflop.train.plan import refuse_clashes
     from everyflop.train.run import train as train_run
     from everyflop.train.run_dir import next_free_name
 
-    if plan:
-        refuse_overrides(overrides or ())
-
+    refuse_clashes(run, overrides or (), plan=plan, replay=replay, resume=resume)
     if new:
         run = next_free_name(run)
     try:

@@ -12,8 +12,8 @@ from everyflop.base.progress import progress
 from everyflop.checkpoint import list_checkpoints, weights_sha256
 from everyflop.data.prepared import Prepared
 from everyflop.infer.generate import generate
+from everyflop.spec.plan import Plan
 from everyflop.train.loop import validate_all
-from everyflop.train.plan import Planned
 from everyflop.train.predicted import compare
 from everyflop.train.run_dir import RunDir
 from everyflop.train.session import Session
@@ -31,13 +31,15 @@ def finish(
     *,
     device: Device,
     cost: float | None,
-    planned: Planned | None = None,
+    costs: Mapping[str, float | None] | None = None,
+    plan: Plan | None = None,
     others_share: float | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Validate a trained model on everything held out, write the run's summary and its pictures, return the summary.
 
-    others_share is what other processes used of the processor while it trained; `more` are facts to add.
+    `costs` are those of islands, others_share is what other processes used of the processor meanwhile, and `more`
+    are facts to add.
     """
     settled, run, done = session.settled, session.settled.run, session.progress
     results = validate_all(session, prepared, progress)
@@ -67,9 +69,12 @@ def finish(
         "sample": _sample(session, prepared),
         **(more or {}),
     }
-    if planned is not None:
-        metrics = read_lines(run_dir.metrics)
-        facts["plan"] = compare(planned.plan, metrics, tokens=done.tokens, cost=cost, others_share=others_share)
+    if plan is not None:
+        simulated = [island.name for island in run.island if island.simulated]
+        done_so_far = {"tokens": done.tokens, "seconds": done.seconds, "cost": cost, "costs": costs or {}}
+        facts["plan"] = compare(
+            plan, read_lines(run_dir.metrics), **done_so_far, others_share=others_share, simulated=simulated
+        )
     return write_summary(run_dir, facts)
 
 

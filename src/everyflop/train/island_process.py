@@ -21,6 +21,7 @@ from everyflop.islands.member import Member, is_under_way
 from everyflop.islands.round_log import newest_speed
 from everyflop.model.transformer import CausalLM
 from everyflop.spec.islands import IslandSpec
+from everyflop.spec.plan_file import read_plan
 from everyflop.spec.run import RunSpec
 from everyflop.train.bill import bill, total
 from everyflop.train.finish import finish
@@ -234,6 +235,8 @@ class _Process:
             self.telemetry,
             device=self.device,
             cost=total(bills),
+            costs=bills,
+            plan=read_plan(self.shared.plan) if self.shared.plan.exists() else None,
             more={"islands": islands, "rounds": record["round"] + 1, "simulated": simulated},
         )
 

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from rich.console import Console
+from rich.text import Text
+
 from everyflop.backend.device import detect
 from everyflop.base.errors import EveryflopError, ExpectedNo, Interrupted, UsageError
 from everyflop.base.files import read_lines, write_atomic
@@ -25,6 +28,8 @@ from everyflop.islands.secret import VARIABLE, new_secret
 from everyflop.islands.wire import Broken, Connection, connect
 from everyflop.spec.run import RunSpec
 from everyflop.train.islands_display import IslandsDisplay
+from everyflop.train.plan import Planned, keep_plan
+from everyflop.train.predicted import plan_line
 from everyflop.train.resume import find_start, refuse_changes
 from everyflop.train.run_dir import RunDir, claim, run_toml
 from everyflop.train.stop import StopRequest
@@ -73,15 +78,20 @@ def train_local(
     *,
     resume: bool = False,
     allow_change: bool = False,
+    planned: Planned | None = None,
     replay: Path | None = None,
     stream: TextIO | None = None,
 ) -> dict[str, Any]:
     """Train a run with islands on this machine and return its summary; with `replay`, as that round log has it.
 
+    `planned` is the plan that the run has taken its settings from, if there is one.
+
     Raises UsageError when an island or the coordinator refuses its task, Interrupted after SIGINT or SIGTERM with
     checkpoints saved, ExpectedNo when processes keep dying.
     """
     out: TextIO = stream or sys.stderr
+    if replay and not replay.exists():
+        raise UsageError(f"there is no round log {replay}; a run with islands writes it as rounds.jsonl.")
     if replay:
         refuse_what_no_log_repeats(read_lines(replay))
     with claim(run, resume=resume) as run_dir:
@@ -89,6 +99,9 @@ def train_local(
         start = find_start(run, run_dir, telemetry, detect(), progress=progress)
         if not allow_change:
             refuse_changes(start.changes)
+        if planned:
+            keep_plan(planned, run_dir, telemetry)
+            Console(file=out, highlight=False).print(Text(f"plan  {plan_line(planned)}"))
         prepare(start.settled.run, progress=progress)  # once, before all islands want it at the same time
         for attempt in range(1, MOST_ATTEMPTS + 1):
             _Launch(run, run_dir, telemetry, replay, out).run()

@@ -1,4 +1,4 @@
-"""Run what a plan says: find its device here, hold the run against it, take its settings."""
+"""Run what a plan says: find its devices here, hold the run against it, take its settings."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,15 +7,22 @@ from typing import Any
 
 from everyflop.backend.device import Device, detect
 from everyflop.base.errors import ExpectedNo, UsageError
+from everyflop.base.files import write_atomic
 from everyflop.infer.load import read_spec
+from everyflop.spec.islands import IslandSpec
 from everyflop.spec.model import ModelSpec
 from everyflop.spec.plan import Plan, PlannedIsland
 from everyflop.spec.plan_file import read_plan
 from everyflop.spec.run import RunSpec
+from everyflop.train.predicted import plan_facts
 from everyflop.train.run_dir import RunDir
 from everyflop.train.session import SHAPELESS
+from everyflop.train.telemetry import Telemetry
 
-SET_BY_PLAN = ("train.micro_batch", "train.recompute", "money.")
+FROM_PLAN = ("steps", "sync_share", "round_share", "round_s", "compress")
+"""Keys of [islands] that a plan decides."""
+
+SET_BY_PLAN = ("train.micro_batch", "train.recompute", "money.", *(f"islands.{key}" for key in FROM_PLAN))
 """Keys of a run file that a plan decides, whatever the file says."""
 
 
@@ -28,11 +35,7 @@ class Planned:
     """Of the file, to be kept beside the run."""
     plan: Plan
     device: Device
-
-    @property
-    def island(self) -> PlannedIsland:
-        """Where all of the run happens."""
-        return self.plan.islands[0]
+    """What this process would train on."""
 
 
 def open_plan(path: str | Path) -> Planned:
@@ -42,14 +45,18 @@ def open_plan(path: str | Path) -> Planned:
     """
     plan = read_plan(path)
     _refuse_what_is_not_built(plan)
-    island = plan.islands[0]
+    devices = [_device_for(island, path) for island in plan.islands]
+    return Planned(Path(path), Path(path).read_bytes(), plan, devices[0])
+
+
+def _device_for(island: PlannedIsland, path: str | Path) -> Device:
     device = detect(processor=island.torch_device == "cpu")
     if island.torch_device not in ("", device.type):
         raise ExpectedNo(
-            f"the plan {path} needs {island.device}, which is torch device '{island.torch_device}', and here is "
-            f"'{device.type}' ({device.name}). Run it there, or make a plan for this device."
+            f"the plan {path} needs {island.device} for {island.name}, which is torch device '{island.torch_device}', "
+            f"and here is '{device.type}' ({device.name}). Run it there, or make a plan for this device."
         )
-    return Planned(Path(path), Path(path).read_bytes(), plan, device)
+    return device
 
 
 def kept_plan(run_dir: RunDir) -> Planned | None:
@@ -57,15 +64,31 @@ def kept_plan(run_dir: RunDir) -> Planned | None:
     return open_plan(run_dir.plan) if run_dir.plan.exists() else None
 
 
+def keep_plan(planned: Planned, run_dir: RunDir, telemetry: Telemetry) -> None:
+    """Keep a plan beside the run that follows it, and note what it predicts."""
+    write_atomic(run_dir.plan, planned.content)
+    telemetry.event("plan", **plan_facts(planned.plan))
+
+
 def _refuse_what_is_not_built(plan: Plan) -> None:
     wanted = [f"{island.devices} x {island.device}" for island in plan.islands]
-    if sum(island.devices for island in plan.islands) != 1:
+    if any(island.devices != 1 for island in plan.islands):
         raise ExpectedNo(
-            f"the plan needs {' and '.join(wanted)}, and training on more than one device is not built yet. "
-            "Make a plan for one device: a fleet with one pool of count = 1."
+            f"the plan needs {' and '.join(wanted)}, and an island of more than one device is not built yet. "
+            "Make a plan with one device for each island: a fleet whose pools have count = 1."
         )
     if plan.workload.precision == "fp8":
         raise ExpectedNo("the plan computes in fp8, which training cannot yet. Make a plan with --precision bf16.")
+
+
+def refuse_clashes(
+    run: RunSpec, overrides: Iterable[str], *, plan: Path | None, replay: Path | None, resume: bool
+) -> None:
+    """Raise UsageError where the command line contradicts a plan, or one that a resumed run follows already."""
+    if plan and replay:
+        raise UsageError("--replay does what its log says, and --plan what a plan says: leave one of them out.")
+    if plan or (resume and RunDir(run.dir).plan.exists()):
+        refuse_overrides(overrides)
 
 
 def refuse_overrides(overrides: Iterable[str]) -> None:
@@ -73,51 +96,81 @@ def refuse_overrides(overrides: Iterable[str]) -> None:
     keys = [override.partition("=")[0].strip() for override in overrides]
     if clash := [key for key in keys if key.startswith(SET_BY_PLAN)]:
         raise UsageError(
-            f"{', '.join(clash)} cannot be set beside --plan, which decides it. Leave it out, or train without --plan."
+            f"{', '.join(clash)} cannot be set beside the plan that the run follows, which decides it. Leave it "
+            "out, or start a run without --plan."
         )
 
 
 def apply_plan(run: RunSpec, planned: Planned) -> RunSpec:
-    """Return the run with the plan's batch, micro-batch, recompute and price.
+    """Return the run with the plan's tokens, batch, micro-batch, recompute, prices, islands and their exchanges.
 
     Raises UsageError with every value that differs from the plan's.
     """
-    plan, island = planned.plan, planned.island
+    plan = planned.plan
     model = run.model or read_spec(Path(run.init_from or ""))
-    if different := _differences(run, model, plan):
+    if different := [*_differences(run, model, plan), *_other_islands(run, plan)]:
         raise UsageError(
             f"the plan {planned.path} is not for the run '{run.run.name}':\n"
             + "\n".join(f"  - {line}" for line in different)
             + "\nMake the plan again for this run, or give the run the plan's values."
         )
     train = {
+        "tokens": plan.trained_tokens,
         "batch_tokens": plan.workload.batch_tokens,
-        "micro_batch": island.micro_batch,
-        "recompute": _RECOMPUTE[island.layout.recompute],
+        "micro_batch": _micro_batch(plan),
+        "recompute": max((_RECOMPUTE[island.layout.recompute] for island in plan.islands), key=_LEAST_MEMORY.index),
     }
     price = {
         "currency": plan.currency,
-        "price_per_device_hour": island.price_per_device_hour,
-        "example": island.example_price,
+        "price_per_device_hour": plan.islands[0].price_per_device_hour,
+        "example": any(island.example_price for island in plan.islands),
     }
-    changed = run.model_copy(
-        update={"train": run.train.model_copy(update=train), "money": run.money.model_copy(update=price)}
-    )
+    update: dict[str, Any] = {
+        "train": run.train.model_copy(update=train),
+        "money": run.money.model_copy(update=price),
+    }
+    if run.island or len(plan.islands) > 1:
+        meet = plan.exchange
+        exchange = (meet.steps_between, meet.sync_share, meet.round_share, None, plan.compress)
+        update["islands"] = run.islands.model_copy(update=dict(zip(FROM_PLAN, exchange, strict=True)))
+        update["island"] = tuple(_island(run, island) for island in plan.islands)
+    changed = run.model_copy(update=update)
     if misfits := changed.all_misfits():
         listed = "; ".join(f"{key} {what}" for key, what in misfits)
         raise UsageError(f"with the settings of the plan {planned.path}, {listed}.")
     return changed
 
 
+def _island(run: RunSpec, planned: PlannedIsland) -> IslandSpec:
+    """Return a planned island; the run's table of that name adds what no plan says, such as what it simulates."""
+    tables = {table.name: table for table in run.island}
+    table = tables.get(planned.name, IslandSpec(name=planned.name))
+    facts = {
+        "devices": planned.devices,
+        "device": planned.torch_device or table.device,
+        "price_per_device_hour": planned.price_per_device_hour,
+    }
+    return table.model_copy(update=facts)
+
+
+def _micro_batch(plan: Plan) -> int:
+    """Return one micro-batch for all islands: the smallest of those that are not an island's whole part of a batch."""
+    kept_small = [island.micro_batch for island in plan.islands if island.micro_batch < island.batch_seqs]
+    return min(kept_small, default=max(island.micro_batch for island in plan.islands))
+
+
 _RECOMPUTE = {"none": "none", "selective": "none", "full": "layer"}
 """Attention keeps nothing of its inner part here, so what "selective" saves is saved always."""
+
+_LEAST_MEMORY = ("none", "layer")
+"""Policies, the one that needs the least memory last."""
 
 
 def _differences(run: RunSpec, model: ModelSpec, plan: Plan) -> list[str]:
     workload, train = plan.workload, run.train
     pairs = {
         **{f"model.{key}": value for key, value in _different_keys(model, workload.model).items()},
-        "train.tokens": (train.tokens, workload.tokens),
+        "train.tokens": (train.tokens, train.tokens if train.tokens == plan.trained_tokens else workload.tokens),
         "train.seq_len": (train.seq_len, workload.seq_len),
         "train.batch_tokens": (train.batch_tokens or workload.batch_tokens, workload.batch_tokens),
     }
@@ -125,6 +178,19 @@ def _differences(run: RunSpec, model: ModelSpec, plan: Plan) -> list[str]:
         f"{key}: {_text(here)} in the run, {_text(there)} in the plan"
         for key, (here, there) in pairs.items()
         if here != there
+    ]
+
+
+def _other_islands(run: RunSpec, plan: Plan) -> list[str]:
+    """Return what the run's tables of islands have otherwise; a run without any takes the plan's islands."""
+    tables, names = {table.name: table for table in run.island}, [island.name for island in plan.islands]
+    if tables and not tables.keys() >= {*names}:
+        both = f"{' and '.join(tables)} in the run, {' and '.join(names)} in the plan"
+        return [f"[[island]] tables: {both}; the plan's need one each, or leave all out"]
+    return [
+        f"island.{island.name}.device: {tables[island.name].device} in the run, {island.torch_device} in the plan"
+        for island in plan.islands
+        if tables and island.torch_device and tables[island.name].device not in ("", island.torch_device)
     ]
 
 

@@ -4,7 +4,7 @@ report_files.py reads, report_clock.py says when, report_curves.py has the lines
 on an island that stands in for another device is simulated, and marked so.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from everyflop.accounting.money import cost
@@ -98,14 +98,14 @@ class Report:
     def all_reduce_bytes(self) -> float | None:
         """What each island would have sent if all had exchanged fp32 gradients at every step."""
         n = self.parameters
-        return None if n is None else all_reduce_bytes(n, islands=len(self.islands), steps=self.files.steps)
+        return None if n is None else all_reduce_bytes(n, islands=len(self.run.island) or 1, steps=self.files.steps)
 
 
 def build_report(files: RunFiles) -> Report:
     """Return the report of a run."""
     commits = commits_of(files.rounds, files.events)
     islands = island_sums(files)
-    paid = total({island.name: island.cost for island in islands})
+    costs = {island.name: island.cost for island in islands}
     return Report(
         files=files,
         islands=islands,
@@ -114,7 +114,7 @@ def build_report(files: RunFiles) -> Report:
         steps=place_steps(files.metrics, {commit.round: commit.busy_s for commit in commits}),
         speed=whole_speed(files, commits),
         decisions=decisions_of(files),
-        plan=_against_plan(files, paid),
+        plan=_against_plan(files, costs, seconds=commits[-1].busy_s if commits else None),
     )
 
 
@@ -127,7 +127,14 @@ def island_sums(files: RunFiles) -> list[IslandSums]:
     if not accounts and files.summary:  # the commits are with the coordinator, on another machine
         accounts = files.summary.get("islands", {})
     bills = bill({"accounts": accounts}, run)
-    return [_sums(island, run, accounts.get(island.name, {}), bills[island.name]) for island in run.island]
+    gone = accounts.keys() - {island.name for island in run.island}
+    return [
+        *(_sums(island, run, accounts.get(island.name, {}), bills[island.name]) for island in run.island),
+        *(
+            replace(_sums(IslandSpec(name=n), run, accounts[n], bills[n]), price_per_device_hour=None)
+            for n in sorted(gone)
+        ),
+    ]
 
 
 def _sums(island: IslandSpec, run: RunSpec, account: Line, amount: float | None) -> IslandSums:
@@ -183,8 +190,12 @@ def decisions_of(files: RunFiles) -> list[Decision]:
     return [decision for _, decision in sorted(found, key=lambda one: one[0])]
 
 
-def _against_plan(files: RunFiles, paid: float | None) -> dict[str, Any] | None:
+def _against_plan(files: RunFiles, costs: dict[str, float | None], *, seconds: float | None) -> dict[str, Any] | None:
     """Return the plan with what was measured beside it, so far or at the end; None without a plan."""
     if files.summary and "plan" in files.summary:
         return files.summary["plan"]
-    return compare(files.plan, files.metrics, tokens=files.tokens, cost=paid) if files.plan else None
+    if files.plan is None:
+        return None
+    facts = {"tokens": files.tokens, "seconds": seconds, "cost": total(costs), "costs": costs}
+    simulated = [island.name for island in files.run.island if island.simulated]
+    return compare(files.plan, files.metrics, **facts, simulated=simulated)

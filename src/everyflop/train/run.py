@@ -13,7 +13,7 @@ from rich.text import Text
 from everyflop.backend.device import Device, detect
 from everyflop.backend.others import others_share, processor_use
 from everyflop.base.errors import UsageError
-from everyflop.base.files import write_atomic, write_json
+from everyflop.base.files import write_json
 from everyflop.base.progress import progress
 from everyflop.data.prepare import prepare
 from everyflop.data.prepared import Prepared
@@ -23,8 +23,8 @@ from everyflop.train.finish import finish
 from everyflop.train.first_screen import Forecast, first_screen, forecast, meter_of
 from everyflop.train.local_islands import train_local
 from everyflop.train.loop import Loop
-from everyflop.train.plan import Planned, apply_plan, kept_plan, open_plan
-from everyflop.train.predicted import plan_facts, plan_line
+from everyflop.train.plan import Planned, apply_plan, keep_plan, kept_plan, open_plan
+from everyflop.train.predicted import plan_line
 from everyflop.train.resume import Start, find_start, refuse_changes
 from everyflop.train.run_dir import RunDir, claim
 from everyflop.train.session import Session, build_run_model, build_session, keep_tokenizer, restore_session
@@ -48,12 +48,15 @@ def train(
     Interrupted after SIGINT or SIGTERM, with a checkpoint saved. A run with islands trains all of them on this machine;
     with `replay`, the round log of such a run, it does what was done there bit for bit.
     """
-    if run.island or replay:
-        return _train_islands(run, plan, replay, resume=resume, allow_change=allow_change, stream=stream)
     out: TextIO = stream or sys.stderr
     planned = open_plan(plan) if plan else kept_plan(RunDir(run.dir)) if resume else None
     if planned:
         run = apply_plan(run, planned)
+    if run.island:
+        log = Path(replay) if replay else None
+        return train_local(run, resume=resume, allow_change=allow_change, planned=planned, replay=log, stream=out)
+    if replay:
+        raise UsageError("--replay repeats the rounds of islands, and this run has no [[island]] tables.")
     device = planned.device if planned else detect()
     with claim(run, resume=resume) as run_dir:
         telemetry = Telemetry(run_dir)
@@ -69,8 +72,7 @@ def train(
                 refuse_changes(start.changes)
         _open_run_dir(start, session, run_dir, telemetry, prepared)
         if planned:
-            write_atomic(run_dir.plan, planned.content)
-            telemetry.event("plan", **plan_facts(planned.plan))
+            keep_plan(planned, run_dir, telemetry)
         loop = _loop(session, prepared, run_dir, telemetry, measured, out)
         began = processor_use() if device.type == "cpu" else None
         try:
@@ -82,19 +84,11 @@ def train(
                 telemetry,
                 device=device,
                 cost=loop.meter.cost(session.progress.seconds),
-                planned=planned,
+                plan=planned and planned.plan,
                 others_share=others_share(began, processor_use()),
             )
         finally:
             telemetry.close()
-
-
-def _train_islands(run: RunSpec, plan: Any, replay: str | Path | None, **options: Any) -> dict[str, Any]:
-    if not run.island:
-        raise UsageError("--replay repeats the rounds of islands, and this run has no [[island]] tables.")
-    if plan:
-        raise UsageError("a run with [[island]] tables takes no --plan yet: leave one of them out.")
-    return train_local(run, replay=Path(replay) if replay else None, **options)
 
 
 def _build(
