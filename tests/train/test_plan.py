@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -102,13 +103,14 @@ def test_a_warm_up_that_the_plans_micro_batch_does_not_divide_is_refused(planned
         *("islands.steps=8", "islands.sync_share=0"),
     ],
 )
-def test_what_the_plan_decides_cannot_be_set_beside_it(override):
+def test_what_the_plan_decides_cannot_be_set_beside_it(make_run, override):
     with pytest.raises(UsageError, match=r"cannot be set beside the plan that the run follows"):
-        refuse_overrides(["optim.lr=0.1", override])
+        refuse_overrides(make_run(), ["optim.lr=0.1", override], plan=Path("plan.json"), resume=False)
 
 
-def test_what_the_plan_leaves_open_can_be_set_beside_it():
-    refuse_overrides(["optim.lr=0.1", "run.name=other", "train.precision=fp32"])
+def test_what_the_plan_leaves_open_can_be_set_beside_it(make_run):
+    overrides = ["optim.lr=0.1", "run.name=other", "train.precision=fp32"]
+    refuse_overrides(make_run(), overrides, plan=Path("plan.json"), resume=False)
 
 
 def test_several_islands_become_the_runs_at_their_prices(planned, make_run):

@@ -110,6 +110,12 @@ def test_the_line_before_the_run_tells_prediction_and_settings_and_that_the_pric
     assert "example" not in plan_line(planned(island={"example_price": False}))
 
 
+def test_a_comparison_says_which_islands_are_simulated(planned):
+    facts = compare(planned().plan, lines(3000.0), tokens=TOKENS, cost=0.01, others_share=0.48, simulated=["a", "b"])
+
+    assert doubt(facts) == "others used 48 % of the processor meanwhile; simulated: a and b"
+
+
 @pytest.fixture
 def of_two(planned):
     """What came of a plan for islands a and b, of 2000 tokens/s and 0.02 CNY each."""

@@ -61,11 +61,11 @@ def train(
             raise UsageError("--plan is for a run that starts whole, and --island starts a part of one: leave one out.")
         return _train_island(run, island, coordinator, secret, tls_ca)
 
-    from everyflop.train.plan import refuse_clashes
+    from everyflop.train.plan import refuse_overrides
     from everyflop.train.run import train as train_run
     from everyflop.train.run_dir import next_free_name
 
-    refuse_clashes(run, overrides or (), plan=plan, replay=replay, resume=resume)
+    refuse_overrides(run, overrides or (), plan=plan, resume=resume)
     if new:
         run = next_free_name(run)
     try:

@@ -51,7 +51,7 @@ class ExchangeSpec(Spec):
     """Optimizer steps. With 1, islands exchange gradients: no penalty."""
     sync_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the run's tokens at its start over which gradients are exchanged at every step, in fp32. Runs without a
-    plan have SYNC_SHARE; none costs few tokens more and saves most of what travels."""
+    plan have SYNC_SHARE; none costs tokens (STARTS) and saves most of what travels."""
     round_share: float = Field(default=ROUND_SHARE, gt=0, le=1)
     """A round has at most this share of the steps done before it."""
     bytes_per_parameter: float = Field(default=2.0, gt=0, le=8)

@@ -47,7 +47,8 @@ CountRange = Annotated[tuple[int, int], BeforeValidator(_count_range)]
 class Pool(Spec):
     """One [[pool]]: like devices on offer at one price."""
 
-    name: IslandName
+    name: Annotated[IslandName, Field(max_length=90)]
+    """Islands of a plan are called so; where it has several of one pool, with a number."""
     device: str = Field(min_length=1)
     """As the catalogue or the file's own [[device]] calls it."""
     count: CountRange

@@ -21,10 +21,10 @@ def bill(record: dict[str, Any], run: RunSpec) -> dict[str, float | None]:
 
 def _paid(account: dict[str, Any], island: IslandSpec | None, run: RunSpec) -> float | None:
     """Return what an account says was paid; of one from before accounts had it, the time held at today's price."""
-    price = None if island is None else price_of(island, run)
-    if account.get("cost") is not None:
-        return account["cost"]
-    return None if island is None or price is None else cost(account.get("held_s", 0.0) * island.devices, price)
+    if island is None or account.get("cost") is not None:
+        return account.get("cost")
+    price = price_of(island, run)
+    return None if price is None else cost(account.get("held_s", 0.0) * island.devices, price)
 
 
 def total(bills: dict[str, float | None]) -> float | None:

@@ -19,10 +19,10 @@ from everyflop.train.run_dir import RunDir
 from everyflop.train.session import SHAPELESS
 from everyflop.train.telemetry import Telemetry
 
-FROM_PLAN = ("steps", "sync_share", "round_share", "round_s", "compress")
-"""Keys of [islands] that a plan decides."""
-
-SET_BY_PLAN = ("train.micro_batch", "train.recompute", "money.", *(f"islands.{key}" for key in FROM_PLAN))
+SET_BY_PLAN = (
+    *("train.micro_batch", "train.recompute", "money."),
+    *("islands.steps", "islands.sync_share", "islands.round_share", "islands.round_s", "islands.compress"),
+)
 """Keys of a run file that a plan decides, whatever the file says."""
 
 
@@ -81,18 +81,10 @@ def _refuse_what_is_not_built(plan: Plan) -> None:
         raise ExpectedNo("the plan computes in fp8, which training cannot yet. Make a plan with --precision bf16.")
 
 
-def refuse_clashes(
-    run: RunSpec, overrides: Iterable[str], *, plan: Path | None, replay: Path | None, resume: bool
-) -> None:
-    """Raise UsageError where the command line contradicts a plan, or one that a resumed run follows already."""
-    if plan and replay:
-        raise UsageError("--replay does what its log says, and --plan what a plan says: leave one of them out.")
-    if plan or (resume and RunDir(run.dir).plan.exists()):
-        refuse_overrides(overrides)
-
-
-def refuse_overrides(overrides: Iterable[str]) -> None:
-    """Raise UsageError where the command line sets what a plan decides."""
+def refuse_overrides(run: RunSpec, overrides: Iterable[str], *, plan: Path | None, resume: bool) -> None:
+    """Raise UsageError where the command line sets what a plan decides, or the one that a resumed run follows."""
+    if plan is None and not (resume and RunDir(run.dir).plan.exists()):
+        return
     keys = [override.partition("=")[0].strip() for override in overrides]
     if clash := [key for key in keys if key.startswith(SET_BY_PLAN)]:
         raise UsageError(
@@ -130,9 +122,14 @@ def apply_plan(run: RunSpec, planned: Planned) -> RunSpec:
         "money": run.money.model_copy(update=price),
     }
     if run.island or len(plan.islands) > 1:
-        meet = plan.exchange
-        exchange = (meet.steps_between, meet.sync_share, meet.round_share, None, plan.compress)
-        update["islands"] = run.islands.model_copy(update=dict(zip(FROM_PLAN, exchange, strict=True)))
+        exchange = {
+            "steps": plan.exchange.steps_between,
+            "sync_share": plan.exchange.sync_share,
+            "round_share": plan.exchange.round_share,
+            "round_s": None,
+            "compress": plan.compress,
+        }
+        update["islands"] = run.islands.model_copy(update=exchange)
         update["island"] = tuple(_island(run, island) for island in plan.islands)
     changed = run.model_copy(update=update)
     if misfits := changed.all_misfits():
@@ -168,9 +165,10 @@ _LEAST_MEMORY = ("none", "layer")
 
 def _differences(run: RunSpec, model: ModelSpec, plan: Plan) -> list[str]:
     workload, train = plan.workload, run.train
+    applied = train.tokens == plan.trained_tokens  # as in the run.toml of a run that followed the plan
     pairs = {
         **{f"model.{key}": value for key, value in _different_keys(model, workload.model).items()},
-        "train.tokens": (train.tokens, train.tokens if train.tokens == plan.trained_tokens else workload.tokens),
+        "train.tokens": (train.tokens, train.tokens if applied else workload.tokens),
         "train.seq_len": (train.seq_len, workload.seq_len),
         "train.batch_tokens": (train.batch_tokens or workload.batch_tokens, workload.batch_tokens),
     }

@@ -163,7 +163,7 @@ def doubt(plan: dict[str, Any]) -> str:
     return "; ".join(
         [
             *([f"others used {percent(share)} of the processor meanwhile"] if is_disturbed(share) else []),
-            *([f"{' and '.join(simulated)} simulated"] if simulated else []),
+            *([f"simulated: {' and '.join(simulated)}"] if simulated else []),
         ]
     )
 

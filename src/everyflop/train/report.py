@@ -12,7 +12,7 @@ from everyflop.accounting.parameters import count_parameters
 from everyflop.islands.roster import Account
 from everyflop.spec.islands import IslandSpec
 from everyflop.spec.run import RunSpec
-from everyflop.train.bill import bill, total
+from everyflop.train.bill import bill, price_of, total
 from everyflop.train.predicted import compare
 from everyflop.train.report_clock import ALONE, Commit, Lane, commits_of, lanes_of
 from everyflop.train.report_curves import Steps, place_steps, whole_speed
@@ -105,7 +105,6 @@ def build_report(files: RunFiles) -> Report:
     """Return the report of a run."""
     commits = commits_of(files.rounds, files.events)
     islands = island_sums(files)
-    costs = {island.name: island.cost for island in islands}
     return Report(
         files=files,
         islands=islands,
@@ -114,7 +113,7 @@ def build_report(files: RunFiles) -> Report:
         steps=place_steps(files.metrics, {commit.round: commit.busy_s for commit in commits}),
         speed=whole_speed(files, commits),
         decisions=decisions_of(files),
-        plan=_against_plan(files, costs, seconds=commits[-1].busy_s if commits else None),
+        plan=_against_plan(files, islands, seconds=commits[-1].busy_s if commits else None),
     )
 
 
@@ -138,10 +137,8 @@ def island_sums(files: RunFiles) -> list[IslandSums]:
 
 
 def _sums(island: IslandSpec, run: RunSpec, account: Line, amount: float | None) -> IslandSums:
-    price = island.price_per_device_hour
-    price = run.money.price_per_device_hour if price is None else price
     facts = {key: account[key] for key in ACCOUNT if key in account}
-    return IslandSums(island.name, island.simulated, island.devices, price, Account(**facts), amount)
+    return IslandSums(island.name, island.simulated, island.devices, price_of(island, run), Account(**facts), amount)
 
 
 def _alone(files: RunFiles) -> IslandSums:
@@ -190,12 +187,13 @@ def decisions_of(files: RunFiles) -> list[Decision]:
     return [decision for _, decision in sorted(found, key=lambda one: one[0])]
 
 
-def _against_plan(files: RunFiles, costs: dict[str, float | None], *, seconds: float | None) -> dict[str, Any] | None:
+def _against_plan(files: RunFiles, islands: list[IslandSums], *, seconds: float | None) -> dict[str, Any] | None:
     """Return the plan with what was measured beside it, so far or at the end; None without a plan."""
     if files.summary and "plan" in files.summary:
         return files.summary["plan"]
     if files.plan is None:
         return None
+    costs = {island.name: island.cost for island in islands}
     facts = {"tokens": files.tokens, "seconds": seconds, "cost": total(costs), "costs": costs}
-    simulated = [island.name for island in files.run.island if island.simulated]
+    simulated = [island.name for island in islands if island.simulated]
     return compare(files.plan, files.metrics, **facts, simulated=simulated)

@@ -48,6 +48,8 @@ def train(
     Interrupted after SIGINT or SIGTERM, with a checkpoint saved. A run with islands trains all of them on this machine;
     with `replay`, the round log of such a run, it does what was done there bit for bit.
     """
+    if plan and replay:
+        raise UsageError("--replay does what its log says, and --plan what a plan says: leave one of them out.")
     out: TextIO = stream or sys.stderr
     planned = open_plan(plan) if plan else kept_plan(RunDir(run.dir)) if resume else None
     if planned:

@@ -75,12 +75,11 @@ class Search:
         self._found: dict[tuple[int, int], Found | None] = {}
 
     def prepare(self, counts: Sequence[int], *, batches: Sequence[int]) -> None:
-        """Make the short list for each number of devices, for batches of these sizes and between; the largest first."""
+        """Make the short list for each number of devices, for batches of these sizes and between."""
         new = [count for count in dict.fromkeys(counts) if count not in self._full]
         if not new:
             return
-        batches = tuple(dict.fromkeys(batches))
-        batch_seqs = batches[0]
+        batches, batch_seqs = sorted({*batches}), max(batches)
         coarse = {count: self._degrees(count, batch_seqs) for count in new}
         kept = self._kept(coarse, batches, lambda *ranked: _best_of_each(*ranked, most=1)[:DEGREES_KEPT])
         every = {count: variants(layouts, self.training.dims, batch_seqs=batch_seqs) for count, layouts in kept.items()}
