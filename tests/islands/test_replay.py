@@ -4,10 +4,10 @@ from everyflop.base.errors import UsageError
 from everyflop.islands.replay import refuse_what_no_log_repeats
 
 
-def record(number: int, *, members=("a", "b"), joins=1, ahead=0) -> dict:
+def record(number: int, *, members=("a", "b"), joins=1, ahead=0, hash="2d06800538d394c2") -> dict:
     return {
         "round": number,
-        "members": {name: {} for name in members},
+        "members": {name: {"hash": hash} for name in members},
         "accounts": {name: {"joins": joins} for name in ("a", "b")},
         "ahead": ahead,
     }
@@ -21,6 +21,7 @@ def test_a_log_whose_islands_stayed_can_be_replayed():
     ("records", "why"),
     [
         ([], "no round"),
+        ([record(0, hash="8f01c2d3")], "hashes are those of an older everyflop"),
         ([record(1)], "begins with round 1"),
         ([record(0), record(1, members=("a",))], "round 1 had other islands: a"),
         ([record(0), record(1, joins=2)], "joined again before round 1"),

@@ -8,12 +8,12 @@ States: gathering (`round` is None) > a round > commit > the next round ... > `e
 """
 
 import time
-import zlib
 from collections.abc import Callable
 from typing import Any
 
 from everyflop.base.clock import utc
 from everyflop.islands.admission import first_speed, refusal
+from everyflop.islands.checksum import checksum
 from everyflop.islands.commit import Merged, Update, merge_updates, most_common
 from everyflop.islands.listener import Listener
 from everyflop.islands.roster import Member, Reply, Roster
@@ -372,8 +372,9 @@ class Course:
             self._plan(sound)
         else:
             self._await_islands()
-        crc32, end = zlib.crc32(merged.payload), {"ended": self.ended, "leader": self.leader} if self.ended else {}
-        reply = {"kind": "commit", "record": record, "applied": merged.applied, "crc32": crc32, **merged.form, **end}
+        end = {"ended": self.ended, "leader": self.leader} if self.ended else {}
+        told = {"record": record, "applied": merged.applied, "checksum": checksum(merged.payload)}
+        reply = {"kind": "commit", **told, **merged.form, **end}
         for name in updates:
             if name in members:
                 own = {**reply, "begin": self.begins.get(name), "rejoin": merged.must_rejoin.get(name, "")}

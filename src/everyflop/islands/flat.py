@@ -1,13 +1,12 @@
 """A model's parameters, gradients and moments as one flat array each, in the order of parameter names."""
 
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from everyflop.islands.codec import Flat, bytes_of
+from everyflop.islands.codec import Flat
 
 
 def flatten(tensors: Sequence[Tensor]) -> Flat:
@@ -45,11 +44,3 @@ def unflatten_into(flat: Flat, tensors: Sequence[Tensor]) -> None:
     flat = flat if flat.flags.writeable else flat.copy()
     for tensor, part in zip(tensors, torch.from_numpy(flat).split([t.numel() for t in tensors]), strict=True):
         tensor.copy_(part.view(tensor.shape))
-
-
-def fingerprint(*arrays: Flat) -> str:
-    """Return a checksum of arrays' bytes: fast, and made to find faults, not forgers."""
-    total = 0
-    for array in arrays:
-        total = zlib.crc32(bytes_of(array), total)
-    return f"{total:08x}"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from everyflop.base.errors import UsageError
+from everyflop.islands.checksum import checksum
 from everyflop.islands.commit import Merged, Update
 from everyflop.islands.course import Course
 from everyflop.islands.rounds import Round
@@ -64,6 +65,9 @@ def refuse_what_no_log_repeats(records: list[dict[str, Any]]) -> None:
 def _problems(records: list[dict[str, Any]]) -> Iterator[str]:
     if not records:
         yield "it holds no round"
+        return
+    if any(len(member["hash"]) != len(checksum()) for member in records[0]["members"].values()):
+        yield "its hashes are those of an older everyflop, and compare with none of this one"
         return
     if records[0]["round"] != 0:
         yield f"it begins with round {records[0]['round']}"

@@ -3,8 +3,8 @@
     4 bytes length of the header | 8 bytes length of the payload | header (JSON, UTF-8) | payload
 
 A connection opens with a proof of the shared secret by both sides (HMAC of the other's nonce), so that neither talks
-to a stranger. Payloads carry a CRC in the header, which tells a flipped bit from a sound update. For privacy on an open
-network give `tls`, or use a tunnel: the secret alone encrypts nothing.
+to a stranger. A payload's checksum is in the header, which tells a flipped bit from a sound update. For privacy on an
+open network give `tls`, or use a tunnel: the secret alone encrypts nothing.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ import socket
 import ssl
 import struct
 import threading
-import zlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from everyflop.base.errors import UsageError
+from everyflop.islands.checksum import checksum
 from everyflop.islands.codec import Payload
 from everyflop.islands.link import PACED_BYTES, Link
 
@@ -34,7 +34,7 @@ KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 """Seconds of silence before the system asks whether the other side is there, seconds between questions, how many."""
 CHUNK_BYTES = 1 << 20
 """What is given to a socket at once."""
-_MAGIC = b"everyflop-islands-3\n"
+_MAGIC = b"everyflop-islands-4\n"
 
 Header = dict[str, Any]
 
@@ -61,8 +61,8 @@ class Connection:
     def send(self, header: Header, payload: Payload = b"") -> None:
         """Send one message; a payload's checksum is computed unless the header has it. Raises Broken when the other
         side is gone."""
-        if len(payload) and "crc32" not in header:
-            header = {**header, "crc32": zlib.crc32(payload)}
+        if len(payload) and "checksum" not in header:
+            header = {**header, "checksum": checksum(payload)}
         text = json.dumps(header).encode()
         with self._sending:
             if self._link:
@@ -165,7 +165,7 @@ def _watch_over(sock: socket.socket) -> None:
 
 def is_whole(header: Header, payload: memoryview) -> bool:
     """Whether a payload is what was sent."""
-    return not len(payload) or zlib.crc32(payload) == header.get("crc32")
+    return not len(payload) or checksum(payload) == header.get("checksum")
 
 
 def prove(connection_socket: socket.socket, secret: bytes, *, server: bool) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from everyflop.islands.codec import Flat
-from everyflop.islands.flat import fingerprint, flatten, moved_from, unflatten_into
+from everyflop.islands.checksum import checksum
+from everyflop.islands.codec import Flat, bytes_of
+from everyflop.islands.flat import flatten, moved_from, unflatten_into
 from everyflop.islands.member import Standing, State
 from everyflop.islands.merge import OuterStep
 from everyflop.islands.wire import Header
@@ -57,7 +58,7 @@ class Replica:
         """Take the weights as they are for the anchor. The lock is held, or nobody else knows this replica yet."""
         self.anchor = None
         self.routers = routers_to_vector(self.session)
-        self.hash = fingerprint(flatten(self.parameters), self.routers)
+        self.hash = _hash(flatten(self.parameters), self.routers)
 
     def anchor_now(self) -> Flat:
         """Return the anchor; from now on weights may move away from it."""
@@ -129,7 +130,7 @@ class Replica:
         unflatten_into(anchor, self.parameters)
         routers_from_vector(self.session, routers, before=self.routers)
         self.anchor, self.routers = anchor, routers_to_vector(self.session)
-        self.hash = fingerprint(anchor, self.routers)
+        self.hash = _hash(anchor, self.routers)
 
     @contextlib.contextmanager
     def at_anchor(self) -> Iterator[None]:
@@ -197,3 +198,7 @@ class Replica:
             progress = self.session.progress
             progress.step, progress.tokens = self.record["step"], self.record["tokens"]
             progress.samples, progress.seconds = self.record["samples"], self.record["busy_s"]
+
+
+def _hash(anchor: Flat, routers: Vector) -> str:
+    return checksum(bytes_of(anchor), bytes_of(routers))
