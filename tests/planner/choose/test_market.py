@@ -51,6 +51,15 @@ def test_each_limit_that_is_broken_is_said_with_numbers(caps, word):
     assert word in said
 
 
+def test_a_small_run_that_breaks_limits_is_told_by_how_much():
+    said = list(broken_caps(market(tokens=1e4), [option(0, 10, speed=100, price=2)], Caps(cost=0.05, days=0.0001)))
+
+    assert said == [
+        "it costs 0.0556 and the budget is 0.0500",
+        "it takes 0.000116 days and the deadline is 0.0001",
+    ]
+
+
 def test_rules_of_pools_are_limits_too():
     made = market(counts=[(16, 64), (1, 8)], max_share=[0.4, 1.0])
     said = list(broken_caps(made, [option(0, 8, speed=100, price=2), option(1, 8, speed=100, price=2)], Caps()))

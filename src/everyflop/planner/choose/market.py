@@ -10,7 +10,7 @@ from itertools import combinations
 
 import numpy as np
 
-from everyflop.base.units import SECONDS_PER_DAY, SECONDS_PER_HOUR
+from everyflop.base.units import SECONDS_PER_DAY, SECONDS_PER_HOUR, decimals_of
 from everyflop.planner.choose.goodput import exchange_s, kept_after_exchanges
 
 SLACK = 1 + 1e-6
@@ -145,9 +145,10 @@ def broken_caps(market: Market, islands: Sequence[Option], caps: Caps) -> Iterat
     """Yield in words which caps and rules of pools a choice breaks."""
     bill = bill_of(market, islands)
     if caps.cost is not None and bill.cost > caps.cost * SLACK:
-        yield f"it costs {bill.cost:,.0f} and the budget is {caps.cost:,.0f}"
+        n = decimals_of(bill.cost)
+        yield f"it costs {bill.cost:,.{n}f} and the budget is {caps.cost:,.{n}f}"
     if caps.days is not None and bill.days > caps.days * SLACK:
-        yield f"it takes {bill.days:,.1f} days and the deadline is {caps.days:g}"
+        yield f"it takes {bill.days:,.{decimals_of(bill.days)}f} days and the deadline is {caps.days:g}"
     if caps.devices is not None and bill.devices > caps.devices:
         yield f"it takes {bill.devices:,} devices and at most {caps.devices:,} are allowed"
     rules = [market.pools[island.pool] for island in islands]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from math import ceil, floor, log10
 
 from everyflop.base.errors import ExpectedNo
-from everyflop.base.units import percent, short_money
+from everyflop.base.units import decimals_of, percent, short_money
 from everyflop.planner.choose.market import PoolRules
 from everyflop.planner.choose.settle import Settled
 from everyflop.planner.plan.desk import Desk
@@ -127,5 +127,5 @@ def _above(desk: Desk, choice: Settled) -> Iterator[tuple[PoolRules, float]]:
 
 def _line(desk: Desk, choice: Settled, currency: str) -> str:
     bill = choice.bill
-    cost = short_money(bill.cost, currency)
-    return f"{desk.name(choice)} on {bill.devices:,} devices, {cost} and {bill.days:,.1f} days (predicted)"
+    cost, days = short_money(bill.cost, currency), f"{bill.days:,.{decimals_of(bill.days)}f} days"
+    return f"{desk.name(choice)} on {bill.devices:,} devices, {cost} and {days} (predicted)"
