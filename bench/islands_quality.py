@@ -75,6 +75,8 @@ ARMS = dict(
         arm("h24-m4", 24, 4),
         arm("h8-lr0.7", 8, lr=0.7),
         arm("h24-lr0.7", 24, lr=0.7),
+        arm("h24-inner0.7", 24, lr=0.7, outer_lr=1.43),
+        arm("h8-inner0.7", 8, lr=0.7, outer_lr=1.43),
         arm("h24-lr1.4", 24, lr=1.4),
         arm("h24-constant", 24, round_share=1.0),
         arm("h24-unequal", 24, paces=[1.5, 0.5], round_share=1.0),

@@ -77,6 +77,13 @@ def test_what_is_simulated_says_so(finished):
     assert finished.summary["simulated"] == ["slow"]
 
 
+def test_before_it_starts_a_run_says_what_will_be_trained_and_then_what_to_expect(finished):
+    before, started, _ = finished.err.partition(" tokens to train: about ")
+
+    assert started
+    assert all(word in before for word in ("model", "exchange", "slowed to 1/", "writes to"))
+
+
 def test_every_step_of_every_island_is_in_the_metrics(finished):
     steps = {"fast": 0, "slow": 0}
     for record in read_lines(finished.dir / "rounds.jsonl"):

@@ -3,7 +3,7 @@ import torch
 
 from everyflop.model.build import build_model
 from everyflop.train import first_screen as screen
-from everyflop.train.first_screen import Forecast, first_screen, forecast, meter_of
+from everyflop.train.first_screen import Forecast, first_screen, forecast, islands_screen, meter_of
 
 MEASURED = Forecast(tokens_per_s=1000.0, peak_flops_per_s=2e12)
 
@@ -65,3 +65,40 @@ def test_measuring_leaves_the_model_as_it_was(make_settled, device, monkeypatch)
     assert measured.peak_flops_per_s > 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_islands_are_shown_with_their_threads_prices_and_all_that_is_made_up(make_settled, device):
+    islands = [
+        {"name": "fast", "price_per_device_hour": 3.0},
+        {"name": "slow", "slowdown": 1.5, "link_latency_ms": 5.0},
+        {"name": "odd", "numerics": "split"},
+    ]
+    money = {"currency": "CNY", "price_per_device_hour": 4.0, "example": True}
+    settled = make_settled(island=islands, islands={}, money=money, train={"compile": "off"})
+    text = dict(islands_screen(settled, device, {"fast": 2, "slow": 1, "odd": 1}))
+
+    assert text["  fast"] == "2 threads, an example price of 3 CNY a device and hour"
+    assert text["  slow"] == (
+        "1 thread, an example price of 4 CNY a device and hour, simulated: slowed to 1/1.5 and a thinner link"
+    )
+    assert text["  odd"].endswith("simulated: another device's numerics")
+    assert text["device"] == "a processor"
+    assert {"run", "model", "precision", "training", "data", "writes to"} < set(text)
+
+
+@pytest.mark.parametrize(
+    ("islands", "said"),
+    [
+        ({"steps": 1}, "gradients at every step"),
+        ({"steps": 8, "sync_share": 0.5}, "gradients at every step of the first 1.54 K tokens, then weights after "),
+        ({"steps": 8, "sync_share": 0, "rounds": "steps"}, "weights after rounds of up to 8 steps"),
+        ({"steps": 8, "sync_share": 0}, "weights after rounds of up to 8 steps, by the clock"),
+        ({"steps": "auto", "sync_share": 0}, "weights after as many steps as pay"),
+    ],
+)
+def test_how_islands_exchange_is_said(make_settled, device, islands, said):
+    settled = make_settled(island=[{"name": "a"}, {"name": "b"}], islands=islands)
+    exchange = dict(islands_screen(settled, device, {"a": 1, "b": 1}))["exchange"]
+
+    assert exchange.startswith(said)
+    assert ("clock" in exchange) == ("clock" in said or "then" in said)

@@ -89,8 +89,9 @@ class Course:
             self.facts, self.train = facts, TrainSpec(**facts["train"])
         now = self.now_s()
         self.roster.charge(now)
-        member = Member(name, connection, last_seen_s=now, progressed_s=now)
-        member.speed = first_speed(self.islands[name], self.how, float(hello["tokens_per_s"]))
+        measured = float(hello["tokens_per_s"])
+        member = Member(name, connection, last_seen_s=now, progressed_s=now, measured=measured)
+        member.speed = first_speed(self.islands[name], self.how, measured)
         self.roster.members[name] = member
         self.roster.account(name).joins += 1
         self._gathering_s = now if self._gathering_s is None else self._gathering_s

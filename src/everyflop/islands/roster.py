@@ -58,7 +58,9 @@ class Member:
     connection: Connection
     pulse: Connection | None = None
     speed: float = 1.0
-    """Tokens/s while it trains."""
+    """Tokens/s while it trains; where rounds are counted in steps, what the run file says, over one another's."""
+    measured: float = 0.0
+    """Tokens/s that it measured before it took part."""
     round: int = 0
     """Number of the round whose anchor it holds."""
     hash: str = ""

@@ -30,6 +30,8 @@ def _island(course: Course, name: str) -> dict[str, Any]:
     speed = account.tokens / account.train_s if account.train_s else 0.0
     if member is not None and course.how.rounds == "clock":
         speed = member.speed
+    elif member is not None and not speed:
+        speed = member.measured
     share = course.round.shares.get(name, 0) if course.round else 0
     state = member.phase if member else "away"
     return {"state": state, "tokens_per_s": speed, "share": share, **asdict(account)}

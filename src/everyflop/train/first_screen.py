@@ -1,9 +1,14 @@
 """Say what is about to happen before anything long starts: what, where, how long, for how much."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TextIO
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from everyflop.accounting.flops import flops_per_token
 from everyflop.accounting.parameters import count_parameters
@@ -11,7 +16,9 @@ from everyflop.backend.device import DTYPES, Device, synchronize
 from everyflop.backend.rates import matmul_flops_per_s
 from everyflop.base.units import TERA, money, short_count, short_time
 from everyflop.model.transformer import CausalLM
+from everyflop.spec.islands import IslandSpec
 from everyflop.spec.run import RunSpec
+from everyflop.train.bill import price_of
 from everyflop.train.meter import Meter
 from everyflop.train.random_windows import random_windows
 from everyflop.train.settings import Settled
@@ -56,30 +63,17 @@ def meter_of(settled: Settled, measured: Forecast) -> Meter:
 
 def first_screen(settled: Settled, device: Device, measured: Forecast, tokens_left: int) -> list[tuple[str, str]]:
     """Return labelled lines for a run with `tokens_left` to train."""
-    run, model, meter = settled.run, settled.model, meter_of(settled, measured)
-    count = count_parameters(model)
+    run, meter = settled.run, meter_of(settled, measured)
     seconds = tokens_left / measured.tokens_per_s
     return [
-        ("run", f"{run.run.name}, seed {run.run.seed}"),
-        (
-            "model",
-            f"{model.family}: {short_count(count.total)} parameters, {short_count(count.active)} active a token, "
-            f"{model.n_layers} layers, {model.n_experts} experts, {model.experts_per_token} chosen"
-            + (f" + {model.n_shared_experts} shared" if model.n_shared_experts else ""),
-        ),
-        ("device", f"{device.name}, {settled.threads} thread{'s' if settled.threads > 1 else ''}"),
+        *_model_lines(settled),
+        ("device", f"{device.name}, {_threads(settled.threads)}"),
         (
             "precision",
             f"{settled.precision} compute, fp32 parameters; "
             f"{measured.peak_flops_per_s / TERA:.2f} TFLOP/s measured in matmul",
         ),
-        (
-            "training",
-            f"{short_count(tokens_left)} tokens in batches of {settled.batch_tokens:,} "
-            f"({settled.micro_batch} x {run.train.seq_len} at once), peak learning rate {settled.peak_lr:.2g}"
-            + (f". From the scaling law: {settled.law_note}" if settled.law_note else ""),
-        ),
-        ("data", ", ".join(source.path for source in run.data.sources)),
+        *_training_lines(settled, tokens_left),
         (
             "time",
             f"about {short_time(seconds)} of training: {short_count(measured.tokens_per_s)} tokens/s measured, "
@@ -88,6 +82,78 @@ def first_screen(settled: Settled, device: Device, measured: Forecast, tokens_le
         ("cost", _cost_line(run, meter, seconds)),
         ("writes to", str(run.dir)),
     ]
+
+
+def islands_screen(settled: Settled, device: Device, threads: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Return labelled lines for a run whose islands have these threads and start on this machine.
+
+    How long it takes and what it costs is for the islands to say, once they have measured themselves.
+    """
+    run = settled.run
+    return [
+        *_model_lines(settled),
+        ("device", device.name),
+        *((f"  {one.name}", _island_line(one, run, threads[one.name])) for one in run.island),
+        ("exchange", _exchange_line(run)),
+        ("precision", f"{settled.precision} compute, fp32 parameters"),
+        *_training_lines(settled, run.train.tokens),
+        ("writes to", str(run.dir)),
+    ]
+
+
+def show_lines(lines: Sequence[tuple[str, str]], stream: TextIO) -> None:
+    """Print labelled lines."""
+    table = Table.grid(padding=(0, 2))
+    for label, text in lines:
+        table.add_row(f"[bold]{label}", Text(text))  # Text: a path such as data/[a-z]*.txt is no markup
+    Console(file=stream, highlight=False).print(table)
+
+
+def _model_lines(settled: Settled) -> list[tuple[str, str]]:
+    run, model, count = settled.run.run, settled.model, count_parameters(settled.model)
+    shared = f" + {model.n_shared_experts} shared" if model.n_shared_experts else ""
+    text = (
+        f"{model.family}: {short_count(count.total)} parameters, {short_count(count.active)} active a token, "
+        f"{model.n_layers} layers, {model.n_experts} experts, {model.experts_per_token} chosen{shared}"
+    )
+    return [("run", f"{run.name}, seed {run.seed}"), ("model", text)]
+
+
+def _training_lines(settled: Settled, tokens_left: int) -> list[tuple[str, str]]:
+    run = settled.run
+    law = f". From the scaling law: {settled.law_note}" if settled.law_note else ""
+    text = (
+        f"{short_count(tokens_left)} tokens in batches of {settled.batch_tokens:,} "
+        f"({settled.micro_batch} x {run.train.seq_len} at once), peak learning rate {settled.peak_lr:.2g}{law}"
+    )
+    return [("training", text), ("data", ", ".join(source.path for source in run.data.sources))]
+
+
+def _island_line(island: IslandSpec, run: RunSpec, threads: int) -> str:
+    price, made_up = price_of(island, run), []
+    if island.slowdown > 1:
+        made_up.append(f"slowed to 1/{island.slowdown:g}")
+    if island.numerics != "own":
+        made_up.append("another device's numerics")
+    if island.thin_link:
+        made_up.append("a thinner link")
+    kind = "an example price of " if run.money.example else ""
+    cost = "no price" if price is None else f"{kind}{price:g} {run.money.currency} a device and hour"
+    return ", ".join([_threads(threads), cost, *([f"simulated: {' and '.join(made_up)}"] if made_up else [])])
+
+
+def _exchange_line(run: RunSpec) -> str:
+    how, start = run.islands, run.islands.sync_share * run.train.tokens
+    if how.steps == 1:
+        return "gradients at every step"
+    first = f"gradients at every step of the first {short_count(start)} tokens, then " if start else ""
+    if how.steps == "auto":
+        return f"{first}weights after as many steps as pay"
+    return f"{first}weights after rounds of up to {how.steps} steps" + (", by the clock" * (how.rounds == "clock"))
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count > 1 else ''}"
 
 
 def _cost_line(run: RunSpec, meter: Meter, seconds: float) -> str:

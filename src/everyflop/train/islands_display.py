@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from everyflop.accounting.money import cost
 from everyflop.base.progress import LINE_EVERY_S
 from everyflop.base.units import MIB, money, short_count, short_time
 from everyflop.spec.run import RunSpec
-from everyflop.train.bill import bill, total
+from everyflop.train.bill import bill, price_of, total
 
 
 class IslandsDisplay:
@@ -22,6 +23,7 @@ class IslandsDisplay:
         self._run, self._stream, self._now_s = run, stream or sys.stderr, now_s
         self._live: Live | None = None
         self._last_line_s = -LINE_EVERY_S
+        self._said_what_to_expect = False
 
     def __enter__(self) -> "IslandsDisplay":
         if self._stream.isatty():
@@ -42,12 +44,28 @@ class IslandsDisplay:
             print(text, file=self._stream, flush=True)
 
     def show(self, status: dict[str, Any]) -> None:
-        """Show where the run stands."""
+        """Show where the run stands, and when it begins how long it will take and what it will cost."""
+        if status["exchange"] and not self._said_what_to_expect:
+            self._said_what_to_expect = True
+            self.note(self.expectation(status))
         if self._live is not None:
             self._live.update(self.table(status), refresh=True)
         elif self._now_s() - self._last_line_s >= LINE_EVERY_S and status["tokens"]:
             self._last_line_s = self._now_s()
             print(self.line(status), file=self._stream, flush=True)
+
+    def expectation(self, status: dict[str, Any]) -> str:
+        """Return what the islands' own measurements say of the time and the money that the rest of the run takes."""
+        present = {name: one["tokens_per_s"] for name, one in status["islands"].items() if one["state"] != "away"}
+        speed, left = max(sum(present.values()), 1e-9), status["total_tokens"] - status["tokens"]
+        prices = [price_of(island, self._run) for island in self._run.island if island.name in present]
+        devices = [island.devices for island in self._run.island if island.name in present]
+        text = f"{short_count(left)} tokens to train: about {short_time(left / speed)}"
+        if prices and None not in prices:
+            hourly = sum(n * price for n, price in zip(devices, prices, strict=True) if price is not None)
+            amount = cost(left / speed, hourly)
+            text += f" and {money(amount, self._run.money.currency)}{self._example}"
+        return f"{text}, by speeds that islands measured before they began; exchanges are not counted"
 
     def line(self, status: dict[str, Any]) -> str:
         """Return the status as one line."""
@@ -77,11 +95,14 @@ class IslandsDisplay:
             )
         return table
 
+    @property
+    def _example(self) -> str:
+        return " at example prices" if self._run.money.example else ""
+
     def _whole(self, status: dict[str, Any]) -> str:
         speed = sum(one["tokens_per_s"] for one in status["islands"].values() if one["state"] != "away")
         amount = total(bill({"accounts": status["islands"]}, self._run))
         left_s = (status["total_tokens"] - status["tokens"]) / speed if speed else None
-        example = " at example prices" if self._run.money.example else ""
         exchange = {"gradients": "every step", "weights": f"every {status['steps']} steps"}.get(status["exchange"], "")
         parts = [
             f"round {status['round']}{f' (exchange {exchange})' if exchange else ''}",
@@ -89,7 +110,7 @@ class IslandsDisplay:
             f"{short_count(status['tokens'])} tokens",
             "" if status["loss"] is None else f"loss {status['loss']:.3f}",
             f"{short_count(speed)} tokens/s",
-            "" if amount is None else money(amount, self._run.money.currency) + example,
+            "" if amount is None else money(amount, self._run.money.currency) + self._example,
             "" if left_s is None else f"{short_time(left_s)} left",
         ]
         return " | ".join(part for part in parts if part)

@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
-from rich.text import Text
-
 from everyflop.backend.device import detect
 from everyflop.base.errors import EveryflopError, ExpectedNo, Interrupted, UsageError
 from everyflop.base.files import read_lines, write_atomic
@@ -27,6 +24,8 @@ from everyflop.islands.replay import refuse_what_no_log_repeats
 from everyflop.islands.secret import VARIABLE, new_secret
 from everyflop.islands.wire import Broken, Connection, connect
 from everyflop.spec.run import RunSpec
+from everyflop.train.first_screen import islands_screen, show_lines
+from everyflop.train.island_process import threads_of
 from everyflop.train.islands_display import IslandsDisplay
 from everyflop.train.plan import Planned, keep_plan
 from everyflop.train.predicted import plan_line
@@ -96,12 +95,17 @@ def train_local(
         refuse_what_no_log_repeats(read_lines(replay))
     with claim(run, resume=resume) as run_dir:
         telemetry = Telemetry(run_dir)
-        start = find_start(run, run_dir, telemetry, detect(), progress=progress)
+        device = detect()
+        start = find_start(run, run_dir, telemetry, device, progress=progress)
         if not allow_change:
             refuse_changes(start.changes)
+        lines = islands_screen(start.settled, device, {one.name: threads_of(run, one) for one in run.island})
         if planned:
             keep_plan(planned, run_dir, telemetry)
-            Console(file=out, highlight=False).print(Text(f"plan  {plan_line(planned)}"))
+            lines.append(("plan", plan_line(planned)))
+        if resume:
+            lines.append(("resumes", "from the newest checkpoint that any island has, if there is one"))
+        show_lines(lines, out)
         prepare(start.settled.run, progress=progress)  # once, before all islands want it at the same time
         for attempt in range(1, MOST_ATTEMPTS + 1):
             _Launch(run, run_dir, telemetry, replay, out).run()

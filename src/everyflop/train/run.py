@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from everyflop.backend.device import Device, detect
 from everyflop.backend.others import others_share, processor_use
@@ -20,7 +17,7 @@ from everyflop.data.prepared import Prepared
 from everyflop.spec.run import RunSpec
 from everyflop.train.display import Display
 from everyflop.train.finish import finish
-from everyflop.train.first_screen import Forecast, first_screen, forecast, meter_of
+from everyflop.train.first_screen import Forecast, first_screen, forecast, meter_of, show_lines
 from everyflop.train.local_islands import train_local
 from everyflop.train.loop import Loop
 from everyflop.train.plan import Planned, apply_plan, keep_plan, kept_plan, open_plan
@@ -109,10 +106,7 @@ def _build(
         lines.append(("resumes", f"after step {session.progress.step}, from {start.checkpoint.path}"))
     elif resume:
         lines.append(("resumes", "nothing: there is no usable checkpoint, so the run starts from the beginning"))
-    table = Table.grid(padding=(0, 2))
-    for label, text in lines:
-        table.add_row(f"[bold]{label}", Text(text))  # Text: a path such as data/[a-z]*.txt is no markup
-    Console(file=stream, highlight=False).print(table)
+    show_lines(lines, stream)
     return session, measured
 
 
