@@ -9,7 +9,7 @@ SHELL := bash
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_ARGS ?=
-RECIPE ?= recipes/tiny_cpu.toml
+RECIPE ?= recipes/tiny_islands.toml
 
 VENV := .venv
 RUN := $(VENV)/bin/python
