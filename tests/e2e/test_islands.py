@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from everyflop.base.files import read_lines
+from everyflop.base.units import short_count
 from everyflop.islands.samples import numbers
 
 ISLANDS = [
@@ -82,6 +83,15 @@ def test_before_it_starts_a_run_says_what_will_be_trained_and_then_what_to_expec
 
     assert started
     assert all(word in before for word in ("model", "exchange", "slowed to 1/", "writes to"))
+
+
+def test_at_its_end_a_run_shows_the_bill_by_island(finished):
+    (fast,) = [line for line in finished.out.splitlines() if line.startswith("│ fast ")]
+    (slow,) = [line for line in finished.out.splitlines() if line.startswith("│ slow (simulated) ")]
+    tokens = finished.summary["islands"]["fast"]["tokens"]
+
+    assert all("MiB" in line and "%" in line and "USD" in line for line in (fast, slow))
+    assert f" {short_count(tokens)} " in fast
 
 
 def test_every_step_of_every_island_is_in_the_metrics(finished):

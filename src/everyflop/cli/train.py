@@ -117,10 +117,14 @@ def _print(run: "RunSpec", summary: dict[str, Any]) -> None:
     console.print(table)
     price = " at the example price" if summary["example_price"] else ""
     cost = "" if summary["cost"] is None else f", {money(summary['cost'], summary['currency'])}{price}"
+    where = " in the island that finished it" if "islands" in summary else ""
     console.print(
         f"{short_count(summary['tokens'])} tokens in {short_time(summary['seconds'])}, "
-        f"{short_count(summary['tokens_per_s'])} tokens/s{cost}, {summary['peak_rss_gib']:.2f} GiB of memory at most\n"
+        f"{short_count(summary['tokens_per_s'])} tokens/s{cost}, "
+        f"{summary['peak_rss_gib']:.2f} GiB of memory at most{where}\n"
     )
+    if "islands" in summary:
+        console.print(_by_island(summary))
     if "plan" in summary:
         console.print(_against_plan(summary["plan"]))
     console.print("A sample", style="bold", end="")
@@ -134,6 +138,25 @@ def _print(run: "RunSpec", summary: dict[str, Any]) -> None:
         f"  {_program()} checkpoint list {run.dir}\n"
         f"  {_program()} export {run.dir} {run.dir / 'hf'}",
     )
+
+
+def _by_island(summary: dict[str, Any]) -> "Table":
+    from rich.table import Table
+
+    from everyflop.base.units import MIB, money, percent, short_count
+
+    table = Table("island", "tokens", "tokens/s", "of its time training", "sent", "cost")
+    for name, one in summary["islands"].items():
+        held_s = one.get("held_s", 0.0)
+        table.add_row(
+            f"{name} (simulated)" if name in summary["simulated"] else name,
+            short_count(one.get("tokens", 0)),
+            short_count(one["tokens"] / held_s) if held_s else "",
+            percent(one["train_s"] / held_s) if held_s else "",
+            f"{one.get('sent_bytes', 0) / MIB:,.0f} MiB",
+            "" if one["cost"] is None else money(one["cost"], summary["currency"]),
+        )
+    return table
 
 
 def _against_plan(plan: dict[str, Any]) -> "Table":
