@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from everyflop.islands.rounds import PENALTY, Round, best_steps, is_synchronous, lost_s, plan_round, total_samples
 from everyflop.optim.batch import batch_tokens_at
+from everyflop.spec.exchange import FOUR_OVER_TWO
 from everyflop.spec.islands import IslandsSpec
 from everyflop.spec.train import TrainSpec
 
@@ -68,10 +69,12 @@ def test_steps_by_themselves_are_those_that_lose_least_to_exchange_and_to_learni
     assert lost(steps) == pytest.approx(min(lost(n) for n in range(2, 100)), rel=0.1)
 
 
-def test_with_four_islands_rounds_are_shorter_by_the_root_of_two_than_with_two():
-    two, four, alone = (best_steps(1.0, 1.0, 10_000, islands) for islands in (2, 4, 1))
+def test_more_islands_exchange_more_often():
+    alone, two, four, eight = (best_steps(1.0, 1.0, 10_000, islands) for islands in (1, 2, 4, 8))
 
-    assert (two, four, alone) == (50, 35, 50)
+    assert (alone, two) == (50, 50)  # an exchange of a step's time in 50 steps is 2 %, and so is 4 x 50 / 10,000
+    assert two / four == pytest.approx(FOUR_OVER_TWO**0.5, rel=0.03)
+    assert four / eight == pytest.approx(FOUR_OVER_TWO**0.5, rel=0.05)
 
 
 def test_an_exchange_takes_what_it_took_the_island_that_did_nothing_else():

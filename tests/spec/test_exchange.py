@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from everyflop.spec.exchange import MEASURED, STARTS, SYNC_SHARE, ExchangeSpec
+from everyflop.spec.exchange import FOUR_OVER_TWO, MEASURED, STARTS, SYNC_SHARE, ExchangeSpec
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 
@@ -29,10 +29,18 @@ def test_between_steps_that_were_measured_the_penalty_is_interpolated():
     )
 
 
-def test_each_doubling_of_islands_costs_as_much():
-    spec = ExchangeSpec()
+def test_four_islands_cost_more_than_two_as_the_runs_on_record_have_it(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCH))
+    import islands_quality
 
-    assert spec.extra_tokens(4) == pytest.approx(2 * spec.extra_tokens(2))
+    curves, two, four = islands_quality.curves(), 0.0, 0.0
+    for name in ("h8", "h24"):
+        with_two = {one["seed"]: one["penalty"] for one in islands_quality.penalties(name, curves)}
+        for one in islands_quality.penalties(f"{name}-m4", curves):
+            two, four = two + with_two[one["seed"]], four + one["penalty"]
+
+    assert pytest.approx(four / two, abs=0.01) == FOUR_OVER_TWO
+    assert ExchangeSpec().extra_tokens(4) == pytest.approx(FOUR_OVER_TWO * ExchangeSpec().extra_tokens(2))
 
 
 def test_exchanges_rarer_than_any_that_were_measured_need_a_table_of_ones_own():

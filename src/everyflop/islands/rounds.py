@@ -9,7 +9,7 @@ from everyflop.accounting.rounds import longest_round
 from everyflop.islands.merge import reach
 from everyflop.islands.shares import batch_shares
 from everyflop.optim.batch import batch_tokens_at
-from everyflop.spec.exchange import MEASURED, MEASURED_STEPS
+from everyflop.spec.exchange import FOUR_OVER_TWO, MEASURED, MEASURED_STEPS
 from everyflop.spec.islands import IslandsSpec
 from everyflop.spec.train import TrainSpec
 
@@ -21,7 +21,7 @@ WORTH_JOINING = 0.2
 
 PENALTY = MEASURED[max(MEASURED)] / (max(MEASURED) / MEASURED_STEPS)
 """Extra tokens of two islands for each share of the run's steps that a round has, by the longest rounds that were
-measured. Each doubling of islands adds as much, as plans have it (spec/exchange.py)."""
+measured. Each doubling of islands multiplies them by FOUR_OVER_TWO."""
 
 Exchange = Literal["gradients", "weights"]
 
@@ -115,10 +115,10 @@ def plan_round(
 def best_steps(exchange_s: float, step_s: float, run_steps: float, islands: int) -> int:
     """Return the steps H of a round that lose least, where an exchange takes exchange_s and a step step_s.
 
-    exchange_s / (H step_s) of the time is lost to exchange, and PENALTY * log2(islands) * H / run_steps of the tokens
-    to learning apart; their sum is least where both are the same. One that is left alone goes on as if it were two.
+    exchange_s / (H step_s) of the time is lost to exchange, and PENALTY * H / run_steps of the tokens to learning
+    apart; their sum is least where both are the same. One that is left alone goes on as if it were two.
     """
-    penalty = PENALTY * max(1.0, math.log2(islands))
+    penalty = PENALTY * FOUR_OVER_TWO ** (math.log2(max(islands, 2)) - 1)
     return max(2, round(math.sqrt(exchange_s / step_s * run_steps / penalty)))
 
 
