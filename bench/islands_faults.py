@@ -65,18 +65,23 @@ def process_of(run_dir: Path, name: str) -> int | None:
 
 
 def kill_at_random(
-    process: subprocess.Popen[bytes], run_dir: Path, kills: int, round_s: float, *, with_coordinator: bool
+    process: subprocess.Popen[bytes], run_dir: Path, kills: list[int], round_s: float, *, with_coordinator: bool
 ) -> list[str]:
-    """Kill an island every few rounds, at a random moment, and the coordinator once; return the victims."""
+    """Kill an island at a random moment of the round after so many tokens each, and the coordinator once.
+
+    Returns the victims.
+    """
     rng, victims = random.Random(0), []
-    plan = [rng.randrange(ISLANDS) for _ in range(kills)]
-    for number, victim in enumerate(plan, 1):
-        while len(read_lines(run_dir / "rounds.jsonl")) < number * ROUNDS_A_KILL - ROUNDS_A_KILL // 2:
+    plan = [[f"island-{rng.randrange(ISLANDS)}"] for _ in kills]
+    if with_coordinator:
+        plan[(len(plan) - 1) // 2].append("coordinator")
+    for names, tokens in zip(plan, kills, strict=True):
+        while max((record["tokens"] for record in read_lines(run_dir / "rounds.jsonl")), default=0) < tokens:
             if process.poll() is not None:
                 return victims
             time.sleep(0.1)
         time.sleep(rng.random() * round_s)
-        for name in [f"island-{victim}", *(["coordinator"] if with_coordinator and number == (kills + 1) // 2 else [])]:
+        for name in names:
             if (pid := process_of(run_dir, name)) is not None:
                 with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
                     os.kill(pid, signal.SIGKILL)
@@ -123,7 +128,7 @@ def restart_s(events: list[dict[str, Any]]) -> list[float]:
     return times
 
 
-def run_one(folder: Path, name: str, kills: int, tokens: int, round_s: float) -> tuple[dict[str, Any], list[str]]:
+def run_one(folder: Path, name: str, kills: list[int], tokens: int, round_s: float) -> tuple[dict[str, Any], list[str]]:
     """Train once; return what came of it and who was killed."""
     how = {"restarts": 0} if name == "control" else {}
     process, run_dir = start(folder, name, tokens, round_s, **how)
@@ -136,10 +141,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--round-s", type=float, default=32.0)
-    parser.add_argument("--tokens-per-s", type=float, default=1800.0, help="a guess, to size the run")
+    parser.add_argument("--tokens-per-s", type=float, default=1300.0, help="in a round; a guess, to size the run")
     asked = parser.parse_args()
     tokens = int(asked.tokens_per_s * asked.round_s * ROUNDS_A_KILL * asked.kills)
-    runs = {"undisturbed": (0, tokens), "killed": (asked.kills, tokens), "control": (2, int(tokens / asked.kills * 3))}
+    kills = [int((number + 0.5) / asked.kills * tokens) for number in range(asked.kills)]
+    some = kills[:2]
+    runs = {"undisturbed": ([], tokens), "killed": (kills, tokens), "control": (some, 2 * some[-1])}
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(len(runs)) as pool:
         futures = {
             name: pool.submit(run_one, Path(scratch), name, kills, n, asked.round_s)
@@ -157,6 +164,7 @@ def main() -> int:
         "goodput_share": {"is": part, "at_least": 0.9},
         "loss_higher_by": {"is": loss, "at_most": 0.01},
         "longest_wait_s": {"is": found["killed"]["longest_wait_s"], "at_most": HEARTBEAT_S + 2},
+        "rounds_a_kill": {"is": found["killed"]["rounds"] / asked.kills, "at_most": ROUNDS_A_KILL + 0.5},
         "round_over_restart": {"is": asked.round_s / back_s, "at_least": 4},
         "kills": victims,
         "found": found,
@@ -165,7 +173,7 @@ def main() -> int:
     print(json.dumps(line))
     once = found["killed"]["every_sample_once"]
     holds = part >= 0.9 and abs(loss) <= 0.01 and once and line["longest_wait_s"]["is"] <= HEARTBEAT_S + 2
-    holds = holds and asked.round_s >= 4 * back_s
+    holds = holds and asked.round_s >= 4 * back_s and found["killed"]["rounds"] <= (ROUNDS_A_KILL + 0.5) * asked.kills
     return 0 if holds and line["control_goodput_share"] < 0.9 else 1
 
 
