@@ -28,7 +28,7 @@ class Replay(Course):
         record = self._records.get(self.number)
         self.leader = next(name for name in self.islands if name in names)
         if record is None or self.stopping:
-            self._end("stopped" if self.stopping else "finished")
+            self._end("finished" if self.table.consumed == self.table.total else "stopped")
             return
         members = record["members"]
         shares = {name: member["sequences"] for name, member in members.items()}
@@ -56,21 +56,30 @@ class Replay(Course):
         return "differs" if self._differs else super()._hopeless()
 
 
-def refuse_what_no_log_repeats(records: list[dict[str, Any]]) -> None:
-    """Raise UsageError for a log of a run that depended on more than it holds."""
-    if problems := [*_problems(records)]:
+def refuse_what_no_log_repeats(records: list[dict[str, Any]], *, tokens: int | None = None) -> None:
+    """Raise UsageError for a log of a run that depended on more than it holds, or that is not all of `tokens`."""
+    try:
+        problems = [*_problems(records, tokens)]
+    except (KeyError, TypeError, AttributeError) as error:
+        problems = [f"a line is none of a round log: {error!r}"]
+    if problems:
         raise UsageError("this round log cannot be replayed:\n" + "\n".join(f"  - {problem}" for problem in problems))
 
 
-def _problems(records: list[dict[str, Any]]) -> Iterator[str]:
+def _problems(records: list[dict[str, Any]], tokens: int | None) -> Iterator[str]:
     if not records:
         yield "it holds no round"
         return
-    if any(len(member["hash"]) != len(checksum()) for member in records[0]["members"].values()):
+    if any(len(member["hash"]) != len(checksum()) for record in records for member in record["members"].values()):
         yield "its hashes are those of an older everyflop, and compare with none of this one"
         return
     if records[0]["round"] != 0:
         yield f"it begins with round {records[0]['round']}"
+    lacking = next((n for n, record in enumerate(records, records[0]["round"]) if record["round"] != n), None)
+    if lacking is not None:
+        yield f"round {lacking} is not in it"
+    elif tokens is not None and records[-1]["tokens"] < tokens:
+        yield f"it ends after {records[-1]['tokens']:,} of the run's {tokens:,} tokens"
     first = {name: account["joins"] for name, account in records[0]["accounts"].items()}
     for record in records:
         if set(record["members"]) != set(records[0]["members"]):
