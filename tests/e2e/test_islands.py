@@ -210,6 +210,33 @@ def test_an_island_that_is_not_started_again_leaves_the_run_to_the_others(start_
 
 
 @pytest.mark.full
+def test_a_run_with_islands_that_is_stopped_while_it_starts_ends_at_once(start_everyflop, write_run_file, tmp_path):
+    process = start_everyflop("train", write_run_file(tmp_path, **LONG))
+    run_dir = tmp_path / "runs" / "tiny"
+    while not (run_dir / "islands" / "slow" / "log.txt").exists():  # the last process has just been started
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.terminate()
+    _, err = process.communicate(timeout=60)  # an island alone waits twice as long for a coordinator
+
+    assert process.returncode == 143, err
+    assert "Stopped" in err
+
+
+@pytest.mark.full
+def test_a_run_whose_coordinator_is_gone_when_it_is_stopped_ends_at_once(start_everyflop, write_run_file, tmp_path):
+    process = start_everyflop("train", write_run_file(tmp_path, **LONG))
+    run_dir = tmp_path / "runs" / "tiny"
+    wait_for_round(run_dir, 10, process)
+    process.terminate()
+    os.kill(process_of(run_dir, "coordinator"), signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 143, err
+    assert list(run_dir.rglob("checkpoints/step-*")), "islands saved what was committed"
+
+
+@pytest.mark.full
 def test_a_run_with_islands_that_is_stopped_goes_on_where_it_was(start_everyflop, write_run_file, tmp_path):
     run_file, run_dir = write_run_file(tmp_path, **LONG), tmp_path / "runs" / "tiny"
     process = start_everyflop("train", run_file)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from everyflop.islands.samples import count
+from everyflop.islands.status import status_of
 
 
 def test_a_run_begins_when_all_its_islands_are_there(new_run):
@@ -165,6 +166,20 @@ def test_a_run_is_finished_when_its_last_sample_is_used(new_run):
     assert run.round("a", "b")["b"]["ended"] == "finished"
     assert run.course.ended == "finished"
     assert sorted(run.used()) == list(range(12))
+
+
+def test_the_last_commit_closes_the_accounts_whoever_is_still_busy_then(new_run):
+    run = new_run(batches=2)
+    run.join_all()
+    run.now_s += 10
+    run.round("a", "b")
+    (*_, last) = run.kinds("commit")
+    run.now_s += 100
+    run.course.drop(run.members["b"], "it left")
+    held_s = {name: one["held_s"] for name, one in status_of(run.course)["islands"].items()}
+
+    assert held_s == {name: account["held_s"] for name, account in last["record"]["accounts"].items()}
+    assert held_s == {"a": 10.0, "b": 10.0}
 
 
 def test_who_joins_a_run_that_has_ended_is_told_so_and_does_not_finish_it_for_all(new_run):

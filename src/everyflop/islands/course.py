@@ -89,9 +89,8 @@ class Course:
             self.facts, self.train = facts, TrainSpec(**facts["train"])
         now = self.now_s()
         self.roster.charge(now)
-        measured = float(hello["tokens_per_s"])
-        member = Member(name, connection, last_seen_s=now, progressed_s=now, measured=measured)
-        member.speed = first_speed(self.islands[name], self.how, measured)
+        member = Member(name, connection, float(hello["tokens_per_s"]), last_seen_s=now, progressed_s=now)
+        member.speed = first_speed(self.islands[name], self.how, member.measured)
         self.roster.members[name] = member
         self.roster.account(name).joins += 1
         self._gathering_s = now if self._gathering_s is None else self._gathering_s
@@ -374,8 +373,8 @@ class Course:
         else:
             self._await_islands()
         end = {"ended": self.ended, "leader": self.leader} if self.ended else {}
-        told = {"record": record, "applied": merged.applied, "checksum": checksum(merged.payload)}
-        reply = {"kind": "commit", **told, **merged.form, **end}
+        told = {"record": record, "applied": merged.applied, "checksum": checksum(merged.payload), **merged.form}
+        reply = {"kind": "commit", **told, **end}
         for name in updates:
             if name in members:
                 own = {**reply, "begin": self.begins.get(name), "rejoin": merged.must_rejoin.get(name, "")}
@@ -390,7 +389,7 @@ class Course:
         self._gathering_s = self.now_s() if self.roster.members else None
 
     def _end(self, how: str) -> None:
-        self.round, self.ended = None, how
+        self.round, self.ended, self.roster.closed = None, how, True
 
     def _ended_reply(self) -> Reply:
         return {"kind": "ended", "how": self.ended, "leader": self.leader}, b""

@@ -76,6 +76,8 @@ class Member:
         """What the pulse tells: a count that grows with every step, and how long the last one took."""
         self.send_s = 0.0
         """How long it took to send the last update."""
+        self.stopping: Callable[[], bool] = lambda: False
+        """Whether this process was asked to stop: it waits for no coordinator then."""
         self._closed = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -143,12 +145,14 @@ class Member:
             thread.join(timeout=5.0)
 
     def _connected(self) -> Connection:
-        """Return the connection, making one for as long as patience lasts."""
+        """Return the connection, making one for as long as patience lasts, or until this process is to stop."""
         give_up_s = time.monotonic() + self.patience_s
         while self._main is None:
             try:
                 self._main = connect(self.address, self._secret, link=self._link, tls=self._tls)
             except Broken as error:
+                if self.stopping():
+                    raise Ended("stopped", "") from None
                 if time.monotonic() > give_up_s or "secret" in str(error) or "protocol" in str(error):
                     raise UsageError(
                         f"the coordinator at {self.address} cannot be reached: {error}. Check the address and the "

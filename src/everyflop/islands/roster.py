@@ -56,11 +56,11 @@ class Member:
 
     name: str
     connection: Connection
+    measured: float = 0.0
+    """Tokens/s that it measured before it took part."""
     pulse: Connection | None = None
     speed: float = 1.0
     """Tokens/s while it trains; where rounds are counted in steps, what the run file says, over one another's."""
-    measured: float = 0.0
-    """Tokens/s that it measured before it took part."""
     round: int = 0
     """Number of the round whose anchor it holds."""
     hash: str = ""
@@ -122,6 +122,8 @@ class Roster:
     busy_s: float = 0.0
     """Time in which an island was connected."""
     charged_s: float = 0.0
+    closed: bool = False
+    """Whether the last commit has been made: what follows is no training, and nothing is charged for it."""
 
     def account(self, name: str) -> Account:
         """Return an island's totals."""
@@ -133,6 +135,8 @@ class Roster:
 
     def charge(self, now_s: float) -> None:
         """Add time and traffic since the last charge to the accounts of those connected, before any comes or goes."""
+        if self.closed:
+            return
         gone_s = now_s - self.charged_s
         self.charged_s = now_s
         self.busy_s += gone_s if self.members else 0.0

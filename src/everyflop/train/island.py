@@ -71,6 +71,7 @@ class Island:
         Raises UsageError when the coordinator refuses this island or stays away.
         """
         begin = None
+        self.member.stopping = lambda: stop.signal is not None
         try:
             while not self._leaving:
                 begin = self._round(begin or self._join(), stop)

@@ -1,5 +1,6 @@
 """Show islands while they train: a live table on a terminal, a plain line now and then elsewhere. Always on stderr."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -51,26 +52,26 @@ class IslandsDisplay:
         if self._live is not None:
             self._live.update(self.table(status), refresh=True)
         elif self._now_s() - self._last_line_s >= LINE_EVERY_S and status["tokens"]:
-            self._last_line_s = self._now_s()
+            self._last_line_s = math.inf if status["ended"] else self._now_s()  # the last line once
             print(self.line(status), file=self._stream, flush=True)
 
     def expectation(self, status: dict[str, Any]) -> str:
         """Return what the islands' own measurements say of the time and the money that the rest of the run takes."""
         present = {name: one["tokens_per_s"] for name, one in status["islands"].items() if one["state"] != "away"}
         speed, left = max(sum(present.values()), 1e-9), status["total_tokens"] - status["tokens"]
-        prices = [price_of(island, self._run) for island in self._run.island if island.name in present]
-        devices = [island.devices for island in self._run.island if island.name in present]
-        text = f"{short_count(left)} tokens to train: about {short_time(left / speed)}"
-        if prices and None not in prices:
-            hourly = sum(n * price for n, price in zip(devices, prices, strict=True) if price is not None)
-            amount = cost(left / speed, hourly)
-            text += f" and {money(amount, self._run.money.currency)}{self._example}"
-        return f"{text}, by speeds that islands measured before they began; exchanges are not counted"
+        paid = [(one, price_of(one, self._run)) for one in self._run.island if one.name in present]
+        hourly = [one.devices * price for one, price in paid if price is not None]
+        amount = f"{money(cost(left / speed, sum(hourly)), self._run.money.currency)}{self._example}"
+        if free := [one.name for one, price in paid if price is None]:
+            amount = f"an unknown cost ({', '.join(free)}: no price)"
+        text = f"{short_count(left)} tokens to train: about {short_time(left / speed)} and {amount}"
+        return f"{text}, at {short_count(speed)} tokens/s that islands measured by themselves, without exchanges"
 
     def line(self, status: dict[str, Any]) -> str:
         """Return the status as one line."""
+        away = {name for name, one in status["islands"].items() if one["state"] == "away" and not status["ended"]}
         islands = (
-            f"{name} {short_count(one['tokens_per_s'])}" if one["state"] != "away" else f"{name} away"
+            f"{name} away" if name in away else f"{name} {short_count(one['tokens_per_s'])}"
             for name, one in status["islands"].items()
         )
         return f"{self._whole(status)} | tokens/s: {', '.join(islands)}"
@@ -86,7 +87,7 @@ class IslandsDisplay:
             amount = bills[name]
             table.add_row(
                 f"{name} (simulated)" if name in simulated else name,
-                one["state"],
+                "done" if status["ended"] else one["state"],
                 short_count(one["tokens_per_s"]),
                 f"{100 * one['share'] / batch:.0f} %" if batch else "",
                 str(one["rounds"]),
@@ -100,10 +101,14 @@ class IslandsDisplay:
         return " at example prices" if self._run.money.example else ""
 
     def _whole(self, status: dict[str, Any]) -> str:
-        speed = sum(one["tokens_per_s"] for one in status["islands"].values() if one["state"] != "away")
+        ended = status["ended"]
+        there = (one for one in status["islands"].values() if ended or one["state"] != "away")
+        speed = sum(one["tokens_per_s"] for one in there)
         amount = total(bill({"accounts": status["islands"]}, self._run))
         left_s = (status["total_tokens"] - status["tokens"]) / speed if speed else None
-        exchange = {"gradients": "every step", "weights": f"every {status['steps']} steps"}.get(status["exchange"], "")
+        apart = status["exchange"] == "weights" and status["steps"] > 1
+        exchange = (f"every {status['steps']} steps" if apart else "every step") if status["exchange"] else ""
+        ending = "the last validation is under way" if ended == "finished" else ended
         parts = [
             f"round {status['round']}{f' (exchange {exchange})' if exchange else ''}",
             f"step {status['step']}",
@@ -111,6 +116,6 @@ class IslandsDisplay:
             "" if status["loss"] is None else f"loss {status['loss']:.3f}",
             f"{short_count(speed)} tokens/s",
             "" if amount is None else money(amount, self._run.money.currency) + self._example,
-            "" if left_s is None else f"{short_time(left_s)} left",
+            ending if ended else "" if left_s is None else f"{short_time(left_s)} left",
         ]
         return " | ".join(part for part in parts if part)

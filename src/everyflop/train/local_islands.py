@@ -21,6 +21,7 @@ from everyflop.base.orphans import PARENT
 from everyflop.base.progress import progress
 from everyflop.data.prepare import prepare
 from everyflop.islands.replay import refuse_what_no_log_repeats
+from everyflop.islands.rounds import total_samples
 from everyflop.islands.secret import VARIABLE, new_secret
 from everyflop.islands.wire import Broken, Connection, connect
 from everyflop.spec.run import RunSpec
@@ -92,7 +93,8 @@ def train_local(
     if replay and not replay.exists():
         raise UsageError(f"there is no round log {replay}; a run with islands writes it as rounds.jsonl.")
     if replay:
-        refuse_what_no_log_repeats(read_lines(replay))
+        tokens = total_samples(run.train) * run.train.seq_len if run.train.batch_tokens else None
+        refuse_what_no_log_repeats(read_lines(replay), tokens=tokens)
     with claim(run, resume=resume) as run_dir:
         telemetry = Telemetry(run_dir)
         device = detect()
@@ -108,8 +110,7 @@ def train_local(
         show_lines(lines, out)
         prepare(start.settled.run, progress=progress)  # once, before all islands want it at the same time
         for attempt in range(1, MOST_ATTEMPTS + 1):
-            _Launch(run, run_dir, telemetry, replay, out).run()
-            if run_dir.summary.exists():
+            if _Launch(run, run_dir, telemetry, replay, out).run():
                 return json.loads(run_dir.summary.read_text())
             telemetry.event("taken_up_again", attempt=attempt)
         raise ExpectedNo(f"the islands ended {MOST_ATTEMPTS} times without finishing; see {run_dir.path / 'islands'}.")
@@ -133,27 +134,29 @@ class _Launch:
         self.children = [Child(COORDINATOR, coordinator, folder / "coordinator.txt")]
         self.children += [Child(i.name, [*island, i.name], folder / i.name / "log.txt") for i in run.island]
         self.display = IslandsDisplay(run, stream=out)
+        self.run_dir, self.summary_before = run_dir, _written_at(run_dir.summary)
         self.status_connection: Connection | None = None
 
-    def run(self) -> None:
-        """Start everything and wait until all of it has ended."""
+    def run(self) -> bool:
+        """Start everything and wait until all of it has ended; return whether an island has written a summary."""
         try:
             with StopRequest() as stop, self.display:
                 for child in self.children:
                     child.start(self.secret)
-                asked = shown_s = 0.0
+                asked, shown_s = list[Child](), 0.0
                 while not all(child.done for child in self.children):
                     time.sleep(POLL_S)
-                    if stop.signal is not None and not asked:
-                        asked = time.monotonic()
-                        self._signal_coordinator()
+                    if stop.signal is not None:
+                        self._ask_to_stop(asked)
                     for child in self.children:
                         self._look_after(child, stopping=stop.signal is not None)
                     if time.monotonic() - shown_s >= STATUS_EVERY_S:
                         shown_s = time.monotonic()
                         self._show()
-            if stop.signal is not None:
+            finished = _written_at(self.run_dir.summary) != self.summary_before
+            if stop.signal is not None and not finished:
                 raise Interrupted(stop.signal, "Stopped; every island saved what was committed.")
+            return finished
         finally:
             for child in self.children:
                 if child.process is not None and child.process.poll() is None:
@@ -188,14 +191,13 @@ class _Launch:
             raise EveryflopError(f"{child.name} died {child.starts} times, last:\n{child.last_words()}")
         self.display.note(f"{child.name} died ({_how(code)}) and is not started again; the others go on")
 
-    def _signal_coordinator(self) -> None:
-        process = self.children[0].process
-        if process is not None and process.poll() is None:
-            process.terminate()
-        else:
-            for child in self.children[1:]:
-                if child.process is not None and child.process.poll() is None:
-                    child.process.terminate()
+    def _ask_to_stop(self, asked: list[Child]) -> None:
+        """Ask the coordinator to end the run, or islands themselves once it is gone: each once."""
+        coordinator, *islands = self.children
+        for child in islands if coordinator.done else [coordinator]:
+            if child not in asked and child.process is not None and child.process.poll() is None:
+                child.process.terminate()
+                asked.append(child)
 
     def _show(self) -> None:
         try:
@@ -210,6 +212,11 @@ class _Launch:
             if self.status_connection is not None:
                 self.status_connection.close()
             self.status_connection = None
+
+
+def _written_at(path: Path) -> int | None:
+    """Return when a file was written; None where there is none. A run that goes on may have an old summary."""
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def _free_port() -> int:
