@@ -9,7 +9,6 @@ Trains bench/islands.toml with two islands and prints one JSON line:
 - thin link, 100 Mbit/s and 50 ms each way: the share of time not spent training, below 3 % with int8 and overlap; by
   the simulated link, and by network namespaces where they are permitted: the rate is the kernel's then (tc, token
   bucket), and the latency is simulated still, since few kernels have netem. Control: fp32 without overlap.
-- on paper: the link that larger models need for the same share, from bytes and times alone (implied, not measured).
 """
 
 import argparse
@@ -134,22 +133,6 @@ def traffic(run_dir: Path) -> dict[str, float]:
     return {"after_start": after, "whole_run": whole, "loss": summary["validation"]["held_out"]["loss"]}
 
 
-def on_paper(steps: int, share: float = 0.03) -> list[dict[str, Any]]:
-    """Return the link that larger models need (implied): a round's updates must travel in the time of the round.
-
-    With overlap half a round hides them, both ways; islands of 64 devices that do 0.3 PFLOP/s each, batch of 4M tokens
-    over two islands.
-    """
-    found = []
-    for name, total, active in (("16.8B, 1.4B active", 16.8e9, 1.4e9), ("290B, 29B active", 290e9, 29e9)):
-        round_s = steps * 6 * active * 2e6 / (64 * 0.3e15)
-        for how, size in (("fp32", 4.0), ("bf16", 2.0), ("int8", 1.004)):
-            hidden, open_ = (total * size * 8 / 1e9 / seconds for seconds in (round_s / 4, share * round_s / 2))
-            found.append({"model": name, "H": steps, "as": how, "round_s": round(round_s, 1)})
-            found[-1] |= {"gbit_per_s_with_overlap": round(hidden, 2), "gbit_per_s_without": round(open_, 1)}
-    return found
-
-
 def main() -> int:
     """Run everything; 1 when a claim does not hold or a control does not fail."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -179,7 +162,6 @@ def main() -> int:
         "commit": commit.stdout.strip(),
         "traffic": {"H": h, "found": sent, "at_least": {"fp32": 0.95 * h, "int8": 3.8 * h}},
         "thin_link": {"gbit_per_s": GBIT_PER_S, "latency_ms": LATENCY_MS, "H": 24, "lost_share": lost, "at_most": 0.03},
-        "implied": [one for steps in (8, 24, 100) for one in on_paper(steps)],
     }
     print(json.dumps(line))
     good = sent["fp32"]["after_start"] >= 0.95 * h and sent["int8"]["after_start"] >= 3.8 * h

@@ -41,27 +41,16 @@ def test_more_failures_never_leave_more(per_day, factor):
     assert many <= few
 
 
-def test_two_islands_send_each_other_the_whole_model_once():
-    assert exchange_s(580, islands=2, gbit_per_s=100) == pytest.approx(46.4)
-
-
-def test_four_islands_send_half_as_much_again():
-    assert exchange_s(580, islands=4, gbit_per_s=100, latency_s=0.5) == pytest.approx(46.4 * 1.5 + 6 * 0.5)
-
-
-def test_one_island_exchanges_nothing():
-    assert exchange_s(580, islands=1, gbit_per_s=100) == 0
-    assert least_link_gbit_per_s(580, islands=1, round_s=100) is None
+def test_the_whole_model_goes_to_the_coordinator_and_then_back():
+    assert exchange_s(580, gbit_per_s=100, latency_s=0.5) == pytest.approx(46.4 + 0.5 + 46.4 + 0.5)
 
 
 def test_an_exchange_as_long_as_the_round_halves_the_speed():
     assert kept_after_exchanges(1000, exchange_s=60, tokens_between=60_000) == pytest.approx(0.5)
 
 
-@given(st.floats(1, 1e5), st.floats(1, 1e5), st.integers(2, 8))
-def test_the_least_link_costs_a_twentieth_of_the_time(size_gb, round_s, islands):
-    link = least_link_gbit_per_s(size_gb, islands=islands, round_s=round_s)
+@given(st.floats(1, 1e5), st.floats(1, 1e5))
+def test_the_least_link_costs_a_twentieth_of_the_time(size_gb, round_s):
+    stop_s = exchange_s(size_gb, gbit_per_s=least_link_gbit_per_s(size_gb, round_s=round_s))
 
-    assert link is not None
-    stop_s = exchange_s(size_gb, islands=islands, gbit_per_s=link)
     assert stop_s / (round_s + stop_s) == pytest.approx(0.05)

@@ -43,4 +43,4 @@ def test_exchanges_cost_what_all_pairs_send_and_take_what_the_slowest_link_takes
 
     # 2/3 of 100 GB each way over each of three links, each round of 120 M tokens.
     assert trio.traffic[0] == pytest.approx(2 * 200 / 3 * (0.01 + 0.02 + 0.04) / 120e6)
-    assert trio.stop_s[0] == pytest.approx(4 / 3 * 100 * 8 / 5 + 4 * 0.001)
+    assert trio.stop_s[0] == pytest.approx(2 * (100 * 8 / 5 + 0.001))  # to the coordinator and back

@@ -1,8 +1,9 @@
 """What failures, checkpoints and exchanges leave of an island's speed.
 
 Failures: an island stops when any of its devices fails, loses what it did since its last checkpoint, and starts again.
-Checkpoints are as far apart as is best for that rate. Exchanges: after a number of inner steps, islands pass the model
-round a ring; nothing of it is hidden behind computing. Shares lie in 0..1.
+Checkpoints are as far apart as is best for that rate. Exchanges: after a number of inner steps, islands hand in
+their updates to a coordinator, which sends them the merged one; nothing of it is hidden behind computing. Shares lie in
+0..1.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from everyflop.base.units import SECONDS_PER_DAY
 
 TOLERATED_LOSS_SHARE = 0.05
 """The share of the time that the least link speed may cost."""
+
+WAYS = 2
+"""To the coordinator and back, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +54,12 @@ _HOPELESS = 30.0
 """Failures due before the next checkpoint, from which on nothing is ever finished."""
 
 
-def exchange_s(size_gb: float, *, islands: int, gbit_per_s: float, latency_s: float = 0.0) -> float:
-    """Return the seconds of one exchange among islands: a ring all-reduce at the speed of its slowest link."""
-    if islands < 2:
-        return 0.0
-    hops = 2 * (islands - 1)
-    return hops / islands * size_gb * 8 / gbit_per_s + hops * latency_s
+def exchange_s(size_gb: float, *, gbit_per_s: float, latency_s: float = 0.0) -> float:
+    """Return the seconds of one exchange: updates go to the coordinator, and when all are there the merged one back.
+
+    It stands beside one of the islands, whose links to the others are lines of their own.
+    """
+    return WAYS * (size_gb * 8 / gbit_per_s + latency_s)
 
 
 def kept_after_exchanges(tokens_per_s: float, *, exchange_s: float, tokens_between: float) -> float:
@@ -63,12 +67,10 @@ def kept_after_exchanges(tokens_per_s: float, *, exchange_s: float, tokens_betwe
     return 1 / (1 + exchange_s * tokens_per_s / tokens_between)
 
 
-def least_link_gbit_per_s(size_gb: float, *, islands: int, round_s: float) -> float | None:
-    """Return the link speed at which exchanges cost TOLERATED_LOSS_SHARE of the time; None for a single island.
+def least_link_gbit_per_s(size_gb: float, *, round_s: float) -> float:
+    """Return the link speed at which exchanges cost TOLERATED_LOSS_SHARE of the time.
 
     round_s is the training time between two exchanges.
     """
-    if islands < 2:
-        return None
     tolerated_s = round_s * TOLERATED_LOSS_SHARE / (1 - TOLERATED_LOSS_SHARE)
-    return 2 * (islands - 1) / islands * size_gb * 8 / tolerated_s
+    return WAYS * size_gb * 8 / tolerated_s

@@ -59,9 +59,7 @@ def line_ups(market: Market, offered: Offered, islands: int, wanted: Wanted = AN
     stop_s, traffic = np.zeros(len(pools)), np.zeros(len(pools))
     if islands > 1:
         every = range(len(market.pools))
-        seconds = np.array(
-            [[market.exchange_s(islands, a, b) if market.connected(a, b) else 0.0 for b in every] for a in every]
-        )
+        seconds = np.array([[market.exchange_s(a, b) if market.connected(a, b) else 0.0 for b in every] for a in every])
         prices = np.array([[market.traffic_price(islands, a, b) for b in every] for a in every])
         for one, other in combinations(range(islands), 2):
             stop_s = np.maximum(stop_s, seconds[pools[:, one], pools[:, other]])

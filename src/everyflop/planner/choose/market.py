@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from everyflop.base.units import SECONDS_PER_DAY, SECONDS_PER_HOUR, decimals_of
-from everyflop.planner.choose.goodput import exchange_s, kept_after_exchanges
+from everyflop.planner.choose.goodput import WAYS, exchange_s, kept_after_exchanges
 
 SLACK = 1 + 1e-6
 """A limit counts as kept up to this factor: the solver works with floating-point numbers."""
@@ -80,14 +80,17 @@ class Market:
         """Whether islands on these pools can exchange; also of one pool with itself."""
         return bool(self.gbit_per_s[pool, other] > 0)
 
-    def exchange_s(self, islands: int, pool: int, other: int) -> float:
-        """Return the seconds of an exchange among so many islands if this link is the slowest of the ring."""
+    def exchange_s(self, pool: int, other: int) -> float:
+        """Return the seconds of an exchange if this link is the slowest."""
         link, latency = float(self.gbit_per_s[pool, other]), float(self.latency_s[pool, other])
-        return exchange_s(self.exchange_gb, islands=islands, gbit_per_s=link, latency_s=latency)
+        return exchange_s(self.exchange_gb, gbit_per_s=link, latency_s=latency)
 
     def traffic_price(self, islands: int, pool: int, other: int) -> float:
-        """Return the price, for each token trained, of what two of the islands send each other."""
-        sent_gb = 2 * 2 / islands * self.exchange_gb  # both ways, to reduce and to gather
+        """Return the price, for each token trained, of what two of the islands send each other.
+
+        It is the mean over where the coordinator may stand: of M islands, each pair has it at one end in 2 / M.
+        """
+        sent_gb = 2 / islands * WAYS * self.exchange_gb
         return sent_gb * float(self.price_per_gb[pool, other]) / self.tokens_between
 
 
@@ -125,7 +128,7 @@ def bill_of(market: Market, islands: Sequence[Option]) -> Bill:
     """Return the bill of islands that can all exchange with each other."""
     pairs = list(combinations([island.pool for island in islands], 2))
     raw = sum(island.tokens_per_s for island in islands)
-    stop_s = max((market.exchange_s(len(islands), *pair) for pair in pairs), default=0.0)
+    stop_s = max((market.exchange_s(*pair) for pair in pairs), default=0.0)
     kept = kept_after_exchanges(raw, exchange_s=stop_s, tokens_between=market.tokens_between)
     needed = market.tokens_needed(len(islands))
     seconds = needed / (raw * kept)

@@ -28,8 +28,8 @@ def _assumptions(desk: Desk, choices: Sequence[Settled], workload: Workload) -> 
         yield "Where a batch does not divide evenly among data-parallel ranks, those with a micro-batch less wait."
     if any(len(choice.islands) > 1 for choice in choices):
         yield (
-            "Islands train parts of the batch in proportion to their speeds, exchange the whole model in a ring at the "
-            "speed of its slowest link, and do not compute meanwhile."
+            "Islands train parts of the batch in proportion to their speeds, send their updates to a coordinator "
+            "beside one of them and wait for the merged one, at the speed of the slowest link."
         )
 
 

@@ -114,7 +114,7 @@ def _links(desk: Desk, choice: Settled, place: int) -> tuple[float | None, float
     others = [other.pool for number, other in enumerate(choice.islands) if number != place]
     bill = choice.bill
     round_s = market.tokens_between / bill.tokens_per_s * bill.kept_share
-    least = least_link_gbit_per_s(market.exchange_gb, islands=islands, round_s=round_s)
+    least = least_link_gbit_per_s(market.exchange_gb, round_s=round_s)
     return min(float(market.gbit_per_s[own, other]) for other in others), least
 
 
