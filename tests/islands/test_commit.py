@@ -114,10 +114,23 @@ def test_gradients_travel_as_fp32_whatever_weights_do():
         (update("c", [1.0, 1.0, 1.0]), "numbers"),
         (update("c", [np.nan, 1.0]), "not finite"),
         (update("c", [1.0, -np.inf]), "not finite"),
-        (update("c", [1.0, 1.0], statistics=(np.nan,)), "not finite"),
+        (update("c", [1.0, 1.0], statistics=(np.nan,)), "its statistics are not finite"),
+        (update("c", [1.0, 1.0], statistics=(1e9,)), "its statistics are 1e+09 times the usual norm"),
         (update("c", [1e6, 1e6]), "times the usual norm"),
     ],
-    ids=["damaged", "anchor", "short", "statistics cut", "long", "other model", "nan", "inf", "nan statistics", "huge"],
+    ids=[
+        "damaged",
+        "anchor",
+        "short",
+        "statistics cut",
+        "long",
+        "other model",
+        "nan",
+        "inf",
+        "nan statistics",
+        "huge statistics",
+        "huge",
+    ],
 )
 def test_an_unsound_update_is_left_out_and_its_island_must_rejoin(bad: Update, why: str):
     result = merged(update("a", [1.0, 3.0]), update("b", [3.0, 1.0]), bad)
@@ -142,6 +155,17 @@ def test_the_past_that_an_update_is_judged_by_is_that_of_the_same_kind_of_exchan
 
     assert not merged(update("a", [100.0]), exchange="gradients", rates=past).applied
     assert merged(update("a", [100.0]), exchange="weights", rates=past).applied
+
+
+def test_statistics_are_judged_by_their_own_past():
+    past = {"weights/a": [1.0] * 4, "statistics of weights/a": [1.0] * 4}
+
+    assert not merged(update("a", [1.0], statistics=(100.0,)), rates=past).applied
+    assert merged(update("a", [1.0], statistics=(10.0,)), rates=past).applied
+    assert merged(update("a", [1.0], statistics=(2.0,))).rates_of("a", "weights") == {
+        "weights/a": 1.0,
+        "statistics of weights/a": 2.0,
+    }
 
 
 def test_a_norm_is_judged_for_each_root_of_a_step_and_of_one_over_the_part_of_the_batch():

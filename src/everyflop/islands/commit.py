@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from everyflop.spec.islands import IslandsSpec
 
 NOTED = ("hash", "sequences", "reach", "sizes", "train_s", "round_s", "lost_s")
 """What a commit says of an update as the island said it."""
+
+STATISTICS = "statistics of "
 
 NEEDED = {*NOTED, "round", "steps", "tokens", "samples", "n", "dtype", "n_stats", "stats_dtype", "compress", "leave"}
 """What the header of every update has."""
@@ -71,9 +73,16 @@ class Merged:
     verdicts: dict[str, Verdict]
     weights: dict[str, float]
     rates: dict[str, float]
+    """Norms of the updates, over what they grow with; the same of the statistics beside them."""
+    statistics_rates: dict[str, float]
     must_rejoin: dict[str, str]
     """Islands whose state is in doubt -> why: they take the others'."""
     residual: Flat | None
+
+    def rates_of(self, name: str, exchange: str) -> dict[str, float]:
+        """Return an island's rates by what they are remembered as."""
+        kinds = {exchange: self.rates, f"{STATISTICS}{exchange}": self.statistics_rates}
+        return {f"{kind}/{name}": rates[name] for kind, rates in kinds.items()}
 
     def entry(self, update: Update) -> dict[str, Any]:
         """Return what a commit says of one island's update, apart from its samples."""
@@ -99,36 +108,21 @@ def merge_updates(
     """Merge the updates of one round; `rates` are those of earlier rounds, `residual` what rounding left over."""
     trained = {name: updates[name] for name in sorted(updates) if updates[name].steps > 0}
     verdicts = {name: Verdict(True, 1.0, "") for name in updates if name not in trained}
-    must_rejoin: dict[str, str] = {}
-    agreed = most_common([update.header["hash"] for update in updates.values()])
-    arrays: dict[str, Flat] = {}
-    shapes = Counter(_shape(update) for update in trained.values())
-    agreed_shape = max(sorted(shapes), key=lambda shape: shapes[shape], default=None)
-    for name, update in sorted(updates.items()):  # in one order everywhere: sums depend on it
-        why = "" if update.whole else "damaged on the way"
-        if update.header["hash"] != agreed:
-            why = "its anchor is not that of the others"
-        elif name in trained and _shape(update) != agreed_shape:
-            why = "its numbers are those of another model"
-        if not why and name in trained:
-            try:
-                arrays[name] = update.array()
-            except ValueError as error:
-                why = str(error)
-        if why:
-            verdicts[name] = Verdict(False, 0.0, why)
-            must_rejoin[name] = why
-    now = {name: norm(array) / _size(trained[name], plan) for name, array in arrays.items()}
-    now |= {name: math.nan for name in now if not np.isfinite(trained[name].statistics()).all()}
-    earlier = {name: list(rates.get(f"{plan.exchange}/{name}", [])) for name in now}
-    verdicts |= judge(now, earlier, gradients=plan.exchange == "gradients", outliers=how.guards)
+    arrays, must_rejoin = _read(updates, trained)
+    verdicts |= {name: Verdict(False, 0.0, why) for name, why in must_rejoin.items()}
+    sums = plan.exchange == "gradients"
+    sizes = {name: _size(trained[name], plan) for name in arrays}
+    now = {name: norm(array) / sizes[name] for name, array in arrays.items()}
+    beside = {name: norm(trained[name].statistics()) / (sizes[name] if sums else 1) for name in arrays}
+    verdicts |= judge(now, _earlier(plan.exchange, now, rates), gradients=sums, outliers=how.guards)
+    odd = judge(beside, _earlier(f"{STATISTICS}{plan.exchange}", now, rates), gradients=True, outliers=how.guards)
+    verdicts |= {n: Verdict(False, 0.0, f"its statistics are {v.why}") for n, v in odd.items() if not v.accepted}
     must_rejoin |= {name: verdict.why for name, verdict in verdicts.items() if not verdict.accepted}
     sound = {name: arrays[name] for name in arrays if verdicts[name].accepted}
     if not sound:
         doubtful = must_rejoin if len(must_rejoin) < len(updates) else {}
-        return Merged(b"", _form("fp32", np.zeros(0)), 0, False, verdicts, {}, now, doubtful, residual)
+        return Merged(b"", _form("fp32", np.zeros(0)), 0, False, verdicts, {}, now, beside, doubtful, residual)
     work = {name: Work(trained[name].tokens, trained[name].steps, trained[name].header["reach"]) for name in sound}
-    sums = plan.exchange == "gradients"
     # Gradients are parts of the whole batch's already; those of a lost part are made up for by the others.
     part = plan.sequences / sum(trained[name].samples for name in sound) if sums else 1.0
     factors = dict.fromkeys(sound, part) if sums else coefficients(work, how.merge)
@@ -144,7 +138,33 @@ def merge_updates(
     if compress == "int8":
         left = total - decode(payload[: encoded_bytes(total.size, compress)], compress, total.size)
     steps = max(1, round(mean_steps(work)))
-    return Merged(payload, _form(compress, stats), steps, True, verdicts, factors, now, must_rejoin, left)
+    return Merged(payload, _form(compress, stats), steps, True, verdicts, factors, now, beside, must_rejoin, left)
+
+
+def _read(updates: Mapping[str, Update], trained: Mapping[str, Update]) -> tuple[dict[str, Flat], dict[str, str]]:
+    """Return the numbers of those updates that can be merged, and why the others cannot."""
+    agreed = most_common([update.header["hash"] for update in updates.values()])
+    shapes = Counter(_shape(update) for update in trained.values())
+    agreed_shape = max(sorted(shapes), key=lambda shape: shapes[shape], default=None)
+    arrays: dict[str, Flat] = {}
+    whys: dict[str, str] = {}
+    for name, update in sorted(updates.items()):  # in one order everywhere: sums depend on it
+        if update.header["hash"] != agreed:
+            whys[name] = "its anchor is not that of the others"
+        elif name in trained and _shape(update) != agreed_shape:
+            whys[name] = "its numbers are those of another model"
+        elif not update.whole:
+            whys[name] = "damaged on the way"
+        elif name in trained:
+            try:
+                arrays[name] = update.array()
+            except ValueError as error:
+                whys[name] = str(error)
+    return arrays, whys
+
+
+def _earlier(kind: str, names: Iterable[str], rates: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    return {name: rates.get(f"{kind}/{name}", []) for name in names}
 
 
 def _form(compress: str, stats: Flat) -> dict[str, Any]:

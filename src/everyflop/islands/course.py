@@ -325,7 +325,7 @@ class Course:
         account, member = self.roster.account(name), self.roster.members.get(name)
         account.add(update, merged)
         if merged.verdicts[name].accepted and update.steps:
-            self.roster.remember_rate(f"{self.round.exchange}/{name}", merged.rates[name])
+            self.roster.remember_rates(merged.rates_of(name, self.round.exchange))
         if member is not None and self.how.rounds == "clock" and train_s > 0:
             member.note_speed(update.tokens / train_s, rounds=account.rounds)
         return {**merged.entry(update), "ranges": used}

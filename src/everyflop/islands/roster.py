@@ -117,8 +117,8 @@ class Roster:
     members: dict[str, Member] = field(default_factory=dict)
     accounts: dict[str, Account] = field(default_factory=dict)
     rates: dict[str, list[float]] = field(default_factory=dict)
-    """Size (see commit.py) of each island's accepted updates, newest last; one list for each kind of exchange,
-    "gradients/NAME" and "weights/NAME"."""
+    """Size (see commit.py) of each island's accepted updates and of the statistics beside them, newest last; one list
+    for each kind of exchange, "weights/NAME" and "statistics of weights/NAME", and the same of gradients."""
     busy_s: float = 0.0
     """Time in which an island was connected."""
     charged_s: float = 0.0
@@ -129,9 +129,10 @@ class Roster:
         """Return an island's totals."""
         return self.accounts.setdefault(name, Account())
 
-    def remember_rate(self, key: str, rate: float) -> None:
+    def remember_rates(self, rates: Mapping[str, float]) -> None:
         """Add to the history that guards compare with."""
-        self.rates[key] = [*self.rates.get(key, []), rate][-REMEMBERED:]
+        for key, rate in rates.items():
+            self.rates[key] = [*self.rates.get(key, []), rate][-REMEMBERED:]
 
     def charge(self, now_s: float) -> None:
         """Add time and traffic since the last charge to the accounts of those connected, before any comes or goes."""
