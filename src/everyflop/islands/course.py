@@ -177,8 +177,8 @@ class Course:
         ready = [m for m in self.roster.members.values() if m.phase == "joining" and m.hash]
         if not ready or self._gathering_s is None:
             return False
-        # Those who were in the run a moment ago show that only the coordinator is new: others of them are back at once.
-        wait_s = self.how.join_s if all(member.fresh for member in ready) else self.how.heartbeat_s
+        # Where only the coordinator is new, those who were there a moment ago are back at once, or join the round late.
+        wait_s = self.how.join_s if all(member.fresh for member in ready) else self.how.heartbeat_s / 2
         if len(ready) < len(self.islands) and self.now_s() - self._gathering_s < wait_s:
             return False
         newest = max(member.round for member in ready)
