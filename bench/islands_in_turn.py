@@ -12,8 +12,9 @@ import torch
 from everyflop.accounting.rounds import longest_round
 from everyflop.backend.device import detect
 from everyflop.data.prepare import prepare
-from everyflop.islands.codec import behind, decode, encode, encoded_bytes
+from everyflop.islands.codec import Flat, behind, decode, encode, encoded_bytes
 from everyflop.islands.commit import Merged, Update, merge_updates
+from everyflop.islands.flat import flatten, unflatten_into
 from everyflop.islands.guards import REMEMBERED
 from everyflop.islands.rounds import Round, is_synchronous, total_samples
 from everyflop.islands.samples import Ranges
@@ -31,7 +32,8 @@ from everyflop.train.validate import validate
 class InTurn:
     """A run with islands of given shares of the batch, in sequences.
 
-    With `paces`, islands do these multiples of a round's steps, where they come to whole steps.
+    With `paces`, islands do these multiples of a round's steps, where they come to whole steps. With `overlap` every
+    update travels for as long as it may while islands train ahead: half a round.
     """
 
     def __init__(self, run: RunSpec, shares: list[int], *, exchange: bool = True, paces: list[float] | None = None):
@@ -60,10 +62,15 @@ class InTurn:
         """Tokens trained so far."""
         return self.sample * self.run.train.seq_len
 
+    @property
+    def samples_left(self) -> int:
+        """Samples not trained yet."""
+        return total_samples(self.run.train) - self.sample
+
     def train(self) -> list[tuple[int, float]]:
         """Train to the end; return tokens and validation loss as often as the run validates."""
-        total, apart = total_samples(self.run.train), False
-        while self.sample < total:
+        apart = False
+        while self.samples_left:
             before = self.step
             if is_synchronous(self.tokens, self.run.train, self.how) or len(self.shares) == 1:
                 self._whole_batch()
@@ -71,14 +78,12 @@ class InTurn:
                 if not apart:
                     self._spread()
                     apart = True
-                left = (total - self.sample) // self.sequences
-                longest = longest_round(self.step, self.how.round_share)
-                assert self.how.steps != "auto"
-                self._round(min(self.how.steps, longest, left))
+                self._round(self._planned_steps())
             every = self.run.train.validate_every_steps
             if before // every != self.step // every:
                 model, limit = self.replicas[0].session.model, self.run.train.validate_windows
-                self.curve.append((self.tokens, validate(model, self.held_out, self.device, limit=limit).loss))
+                with self.replicas[0].at_anchor():
+                    self.curve.append((self.tokens, validate(model, self.held_out, self.device, limit=limit).loss))
         return self.curve
 
     def _whole_batch(self) -> None:
@@ -101,30 +106,49 @@ class InTurn:
         part = sequences / self.sequences if self.exchange else 1.0
         return {**places, "part": part, "reach": reach, "steps": steps, "sequences": sequences, "ranges": ranges or []}
 
+    def _planned_steps(self) -> int:
+        """Return the steps of the next round."""
+        assert self.how.steps != "auto"
+        longest = longest_round(self.step, self.how.round_share)
+        return min(self.how.steps, longest, self.samples_left // self.sequences)
+
     def _round(self, n_steps: int) -> None:
         shares = {steps.spec.name: share for steps, share in zip(self.islands, self.shares, strict=True)}
         plan = Round("weights", n_steps, None, self.sequences, shares)
         whole = all((n_steps * pace).is_integer() for pace in self.paces)
         each = [int(n_steps * pace) if whole else n_steps for pace in self.paces]
+        ahead = max(1, n_steps // 2) if self.how.overlap and self.samples_left >= 3 * n_steps * self.sequences else 0
         begins = self.sample
         for steps, n in zip(self.islands, each, strict=True):
             self._train(steps, plan, n, begins)
             begins += n * plan.shares[steps.spec.name]
         self.step, self.sample = self.step + n_steps, begins
-        if self.exchange:
-            updates = {one.spec.name: self._update(one, n) for one, n in zip(self.islands, each, strict=True)}
-            merged = merge_updates(updates, plan, self.how, rates=self.rates, residual=self.residual)
-            self._apply(merged)
+        updates = [self._update(one, n) for one, n in zip(self.islands, each, strict=True)] if self.exchange else []
+        for steps in self.islands:
+            steps.forget()
+        if updates:
+            by_name = {one.island: one for one in updates}
+            merged = merge_updates(by_name, plan, self.how, rates=self.rates, residual=self.residual)
+            self._apply(merged, ahead)
 
     def _train(self, steps: LocalSteps, plan: Round, n_steps: int, first: int) -> None:
         """Train one island's part of a round, on samples from `first` on."""
         share = plan.shares[steps.spec.name]
-        steps.forget()
         reach = plan.reach(share) if self.exchange else 1.0
-        steps.start(self._begin(n_steps, share, reach, [[first, n_steps * share]]))
+        assert steps.start(self._begin(n_steps, share, reach, [[first, n_steps * share]]))
         steps.replica.anchor_now()
-        for _ in range(n_steps):
+        for _ in range(n_steps - len(steps.lines)):
             steps.step(share)
+
+    def _train_ahead(self, n_steps: int) -> list[Flat]:
+        """Train on while updates travel, on the samples of the next round; return where islands had been before."""
+        handed_in = [flatten(replica.parameters) for replica in self.replicas] if n_steps else []
+        each = [share * self._planned_steps() for share in self.shares]
+        for place, (steps, share) in enumerate(zip(self.islands, self.shares, strict=True)):
+            steps.left = [[self.sample + sum(each[:place]), n_steps * share]]
+            for _ in range(n_steps):
+                steps.step(share)
+        return handed_in
 
     def _update(self, steps: LocalSteps, n_steps: int) -> Update:
         """Return what an island hands in."""
@@ -141,16 +165,22 @@ class InTurn:
         work |= {"reach": replica.reach}
         return Update(steps.spec.name, {**sizes, **work, "compress": self.how.compress}, payload, whole=True)
 
-    def _apply(self, merged: Merged) -> None:
+    def _apply(self, merged: Merged, ahead: int) -> None:
+        """Take the merged update after so many steps ahead of it, which stay on top."""
         assert merged.applied, merged.verdicts
+        handed_in = self._train_ahead(min(ahead, self._planned_steps()))
         self.residual = merged.residual
-        for name, rate in merged.rates.items():
-            self.rates[f"weights/{name}"] = [*self.rates.get(f"weights/{name}", []), rate][-REMEMBERED:]
+        for name in merged.rates:
+            for key, rate in merged.rates_of(name, "weights").items():
+                self.rates[key] = [*self.rates.get(key, []), rate][-REMEMBERED:]
         payload = memoryview(merged.payload)
-        for replica in self.replicas:
+        for place, replica in enumerate(self.replicas):
+            on_top = flatten(replica.parameters) - handed_in[place] if handed_in else None
             anchor = replica.anchor_now()
             size = encoded_bytes(anchor.size, merged.form["compress"])
             update = decode(payload[:size], merged.form["compress"], anchor.size)
             statistics = behind(payload, merged.form["n_stats"], merged.form["stats_dtype"])
-            replica.move_to(replica.outer.apply(anchor, update), statistics)
+            replica.move_to(replica.outer.apply(anchor, update), statistics, ahead=len(self.islands[place].lines))
+            if on_top is not None:
+                unflatten_into(replica.anchor_now() + on_top, replica.parameters)
         assert all(a.hash == b.hash for a, b in pairwise(self.replicas))

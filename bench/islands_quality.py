@@ -7,11 +7,10 @@
 Each run adds a line with its curve to bench/results/islands_quality.jsonl, which the table is made of.
 
 Every arm trains bench/islands.toml on the same 1,000 steps of 2,048 tokens; "sync" on the whole batch, the others by
-islands_in_turn.py, or by real processes where training goes on while updates travel. Losses are those of the same 128
-held-out windows, each 50 steps. The penalty of an arm is tokens(arm reaches the loss that sync has at 90 % of its
-tokens) / (90 % of sync's tokens) - 1, seed by seed; bounds are Student's at 95 %. An arm that never gets there within
-its tokens is at least 11 %, and counts with what it would need if it went on as steeply as over its last fifth: marked
-"beyond". "never" does not exchange: it must fail clearly.
+islands_in_turn.py. Losses are those of the same 128 held-out windows, each 50 steps. The penalty of an arm is
+tokens(arm reaches the loss that sync has at 90 % of its tokens) / (90 % of sync's tokens) - 1, seed by seed; bounds are
+Student's at 95 %. An arm that never gets there within its tokens is at least 11 %, and counts with what it would need
+if it went on as steeply as over its last fifth: marked "beyond". "never" does not exchange: it must fail clearly.
 """
 
 import argparse
@@ -55,7 +54,7 @@ def arm(
     """Return an arm: H = steps over m islands; `lr` is a factor on the synchronous run's learning rate."""
     shares = more.pop("shares", [BATCH_TOKENS // SEQ_LEN // m] * m)
     found = {"shares": shares, "exchange": more.pop("exchange", True), "lr": lr, "optim": optim or {}}
-    found |= {key: more.pop(key) for key in ("paces", "link_latency_ms") if key in more}
+    found |= {"paces": more.pop("paces")} if "paces" in more else {}
     return name, {**found, "how": {"rounds": "steps", "steps": steps, **more}}
 
 
@@ -70,10 +69,12 @@ ARMS = dict(
         arm("h24", 24),
         arm("h100", 100),
         arm("h100-constant", 100, round_share=1.0),
+        arm("h100-constant-int8", 100, round_share=1.0, compress="int8"),
         arm("never", 24, exchange=False),
         arm("h8-m4", 8, 4),
         arm("h24-m4", 24, 4),
         arm("h8-lr0.7", 8, lr=0.7),
+        arm("h8-lr1.4", 8, lr=1.4),
         arm("h24-lr0.7", 24, lr=0.7),
         arm("h24-lr1.4", 24, lr=1.4),
         arm("h24-constant", 24, round_share=1.0),
@@ -85,7 +86,8 @@ ARMS = dict(
         arm("h8-nosync", 8, sync_share=0.0, round_share=1.0),
         arm("h24-nesterov", 24, outer_lr=0.7, outer_momentum=0.5),
         arm("h24-int8", 24, compress="int8"),
-        arm("h24-overlap", 24, compress="int8", overlap=True, link_latency_ms=250),
+        arm("h8-overlap", 8, overlap=True),
+        arm("h24-overlap", 24, overlap=True),
         arm("mix", 8, shares=[10, 5, 1]),
         arm("mix-without-slowest", 8, shares=[11, 5]),
         arm("mix-nosync", 8, shares=[10, 5, 1], sync_share=0.0, round_share=1.0),
@@ -115,11 +117,8 @@ def write_run(name: str, seed: int, steps: int = STEPS) -> Path:
     run["train"] |= {"tokens": steps * BATCH_TOKENS, "batch_tokens": BATCH_TOKENS, "seq_len": SEQ_LEN}
     run["train"] |= {"validate_every_steps": EVERY, "validate_windows": WINDOWS}
     run["optim"] |= {"lr": SYNC_LR * found["lr"], **found["optim"]}
-    latency_ms, most = found.get("link_latency_ms", 0.0), max(found["shares"])
-    run["island"] = [
-        {"name": f"i{n}", "slowdown": most / share, "link_latency_ms": latency_ms}
-        for n, share in enumerate(found["shares"])
-    ]
+    most = max(found["shares"])
+    run["island"] = [{"name": f"i{n}", "slowdown": most / share} for n, share in enumerate(found["shares"])]
     run["islands"] = {**ROUNDS, **found["how"]}
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{name}-{seed}.toml"
@@ -130,24 +129,11 @@ def write_run(name: str, seed: int, steps: int = STEPS) -> Path:
 def train(name: str, seed: int) -> None:
     """Train an arm with a seed, and keep its curve."""
     found, started_s, path = ARMS[name], time.monotonic(), write_run(name, seed)
-    if found["how"].get("overlap"):
-        points = in_processes(path)
-    else:
-        points = InTurn(read_run(path), found["shares"], exchange=found["exchange"], paces=found.get("paces")).train()
+    points = InTurn(read_run(path), found["shares"], exchange=found["exchange"], paces=found.get("paces")).train()
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     line = {"arm": name, "seed": seed, "commit": commit.stdout.strip(), "settings": settings_of(name), "curve": points}
     append_line(RESULTS, {**line, "seconds": time.monotonic() - started_s})
     print(name, seed, points[-1], flush=True)
-
-
-def in_processes(path: Path) -> Curve:
-    """Train with real processes; return the same curve."""
-    run_dir = path.with_suffix("")
-    shutil.rmtree(run_dir, ignore_errors=True)
-    subprocess.run([sys.executable, "-m", "everyflop", "train", str(path)], check=True, stdout=sys.stderr)
-    tokens = {commit["step"]: commit["tokens"] for commit in read_lines(run_dir / "rounds.jsonl")}
-    events = read_lines(run_dir / "events.jsonl")
-    return [(tokens[event["step"]], event["loss"]) for event in events if event["event"] == "validation"]
 
 
 def train_all(names: list[str], seeds: list[int]) -> None:
@@ -166,7 +152,8 @@ def check(name: str, steps: int = 40) -> bool:
     run_dir = path.with_suffix("")
     mine = InTurn(read_run(path), ARMS[name]["shares"])
     mine.train()
-    in_processes(path)
+    shutil.rmtree(run_dir, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "everyflop", "train", str(path)], check=True, stdout=sys.stderr)
     real = json.loads((run_dir / "summary.json").read_text())["weights_sha256"]
     here = weights_sha256(dict(mine.replicas[0].session.model.named_parameters()))
     print(f"in turn {here}\nreal    {real}", file=sys.stderr)
