@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from everyflop.planner.choose.line_ups import Wanted
-from everyflop.planner.choose.market import Caps
-from everyflop.planner.choose.mix import best_pick
+from everyflop.planner.choose.market import Caps, bill_of
+from everyflop.planner.choose.mix import Pick, best_pick
 from everyflop.planner.choose.settle import best_settled, settle
 
 from ..fleets import A100, H100, LITE, MI300X, desk, fleet
@@ -28,6 +28,16 @@ def test_parts_of_the_batch_add_up_and_follow_the_speeds(islands):
     parts = [found.batch_seqs for found in settled.found]
     assert sum(parts) == LITE.batch_seqs
     assert [part / LITE.batch_seqs for part in parts] == pytest.approx(settled.bill.shares, abs=0.02)
+
+
+def test_parts_that_never_come_to_rest_follow_the_speeds_too():
+    sizes = {0: 64, 1: 32, 2: 40}  # of these the layouts of one change the parts of the others and back
+    islands = tuple(o for o in ASKED.options[3] if sizes[o.pool] == o.devices)
+    settled = settle(ASKED.supply, ASKED.market, Pick(islands, bill_of(ASKED.market, islands)))
+    assert settled
+
+    parts = [found.batch_seqs / LITE.batch_seqs for found in settled.found]
+    assert parts == pytest.approx(settled.bill.shares, abs=0.02)
 
 
 def test_a_single_island_settles_at_its_option():

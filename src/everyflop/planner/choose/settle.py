@@ -89,19 +89,25 @@ def _settled(
 
 
 def settle(supply: Supply, market: Market, pick: Pick) -> Settled | None:
-    """Return a choice as it would run; None where the part of an island is too small for any of its layouts."""
+    """Return a choice as it would run; None where the part of an island is too small for any of its layouts.
+
+    Where a layout comes and goes with a part that moves by a few sequences, parts never come to rest: the shortest step
+    counts then, which is where they fit the speeds best.
+    """
     islands, parts = pick.islands, (0,) * len(pick.islands)
-    found: list[Found] = []
+    tried: list[tuple[float, Settled]] = []
     for _ in range(ROUNDS):
         before, parts = parts, split_batch(supply.workload.batch_seqs, [i.tokens_per_s for i in islands])
         if parts == before:
-            break
+            return tried[-1][1]
         looked_at = [supply.found(i.pool, i.devices, part) for i, part in zip(islands, parts, strict=True)]
         found = [one for one in looked_at if one is not None]
         if len(found) < len(islands):
             return None
         islands = tuple(supply.option(i.pool, i.devices, one) for i, one in zip(islands, found, strict=True))
-    return Settled(islands, tuple(found), bill_of(market, islands))
+        step = max(part / island.tokens_per_s for part, island in zip(parts, islands, strict=True))
+        tried.append((step, Settled(islands, tuple(found), bill_of(market, islands))))
+    return min(tried, key=lambda one: one[0])[1]
 
 
 def _correct(options: dict[int, list[Option]], pick: Pick, settled: Settled | None) -> None:
