@@ -1,8 +1,10 @@
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from everyflop.islands.roster import Member
+from everyflop.spec.islands import IslandsSpec
 
 
 def member(speed: float) -> Member:
@@ -37,3 +39,43 @@ def test_an_island_that_ran_out_of_samples_is_as_fast_as_it_was():
     one.note_speed(200.0, rounds=10)
 
     assert one.speed == 200.0
+
+
+@dataclass
+class Wire:
+    received_bytes: int = 0
+    sent_bytes: int = 0
+
+
+def in_round(main: Any, pulse: Any) -> Member:
+    return Member("a", main, pulse=pulse, phase="in round", longest_step_s=1.0)
+
+
+def gone_at(one: Member, now_s: float) -> str:
+    return one.gone(now_s, IslandsSpec(heartbeat_s=5.0))
+
+
+def test_an_island_whose_state_is_on_its_way_is_not_silent():
+    pulse = Wire()
+    one = in_round(Wire(), pulse)
+    for second in range(4, 20, 4):
+        pulse.received_bytes += 1000
+        assert gone_at(one, second) == ""
+
+    assert gone_at(one, 22.0) == "silent for 5 s"
+
+
+def test_an_island_whose_update_is_on_its_way_does_not_hang_and_signs_of_life_are_no_progress():
+    main, pulse = Wire(), Wire()
+    one = in_round(main, pulse)
+    for second in range(0, 60, 2):
+        main.received_bytes += 1000
+        pulse.received_bytes += 10
+        assert gone_at(one, second) == ""
+    said = []
+    for second in range(60, 90, 2):
+        pulse.received_bytes += 10
+        said.append(gone_at(one, second))
+
+    assert said[0] == ""
+    assert said[-1] == "no progress for 20.0 s: it hangs"

@@ -54,7 +54,7 @@ class Coordinator:
     def _tick(self) -> None:
         """Look after the round. The lock is held."""
         for member, why in self.course.gone():
-            member.lost = why
+            member.lost = self.course.roster.given_up[member.name] = why
             self._drop(member, why)
         if self.course.stopping and not self._hurried and self.course.begins:
             self._hurried = True

@@ -91,8 +91,7 @@ class Course:
         self.roster.charge(now)
         member = Member(name, connection, float(hello["tokens_per_s"]), last_seen_s=now, progressed_s=now)
         member.speed = first_speed(self.islands[name], self.how, member.measured)
-        self.roster.members[name] = member
-        self.roster.account(name).joins += 1
+        self.roster.admit(member)
         self._gathering_s = now if self._gathering_s is None else self._gathering_s
         self.listener.event("join", island=name, round=hello["round"], tokens_per_s=member.speed)
         return member

@@ -78,6 +78,8 @@ class Member:
     """In which round it was first told to fetch the anchor, and when."""
     counted: tuple[int, int] = (0, 0)
     """Bytes that it had sent and received when they were last booked."""
+    heard: tuple[int, int] = (0, 0)
+    """Bytes that it had sent, and that it had sent and received on its main connection, when it was last looked at."""
     reply: tuple[int, Reply] | None = None
     """The number of the last round that it was in, and what it is told of it."""
     leaving: bool = False
@@ -86,6 +88,7 @@ class Member:
 
     def gone(self, now_s: float, how: IslandsSpec) -> str:
         """Return why it must be taken for lost; empty while it shows life and gets on."""
+        self._note_bytes(now_s)
         if now_s - self.last_seen_s > how.heartbeat_s:
             return f"silent for {how.heartbeat_s:g} s"
         known_s = max(HANG_AT_LEAST_S, HANG_STEPS * self.longest_step_s)
@@ -93,6 +96,16 @@ class Member:
         if self.phase == "in round" and now_s - self.progressed_s > patience_s:
             return f"no progress for {patience_s:.1f} s: it hangs"
         return ""
+
+    def _note_bytes(self, now_s: float) -> None:
+        """Take what arrives for life, and an update on its way for progress: over a thin link either takes minutes."""
+        main, pulse = self.connection, self.pulse
+        heard = main.received_bytes + (pulse.received_bytes if pulse else 0), main.received_bytes + main.sent_bytes
+        if heard[0] != self.heard[0]:
+            self.last_seen_s = now_s
+        if heard[1] != self.heard[1]:
+            self.progressed_s = now_s
+        self.heard = heard
 
     def traffic(self) -> tuple[int, int]:
         """Return the bytes that it sent and received since this was last asked."""
@@ -115,6 +128,8 @@ class Roster:
     prices: Mapping[str, float | None] = field(default_factory=dict)
     """Of each island's hour, all of its devices; None where it is not known."""
     members: dict[str, Member] = field(default_factory=dict)
+    given_up: dict[str, str] = field(default_factory=dict)
+    """Islands that were silent or hung, until they join again, and why."""
     accounts: dict[str, Account] = field(default_factory=dict)
     rates: dict[str, list[float]] = field(default_factory=dict)
     """Size (see commit.py) of each island's accepted updates and of the statistics beside them, newest last; one list
@@ -124,6 +139,12 @@ class Roster:
     charged_s: float = 0.0
     closed: bool = False
     """Whether the last commit has been made: what follows is no training, and nothing is charged for it."""
+
+    def admit(self, member: Member) -> None:
+        """Take an island in."""
+        self.members[member.name] = member
+        self.given_up.pop(member.name, None)
+        self.account(member.name).joins += 1
 
     def account(self, name: str) -> Account:
         """Return an island's totals."""

@@ -34,4 +34,5 @@ def _island(course: Course, name: str) -> dict[str, Any]:
         speed = member.measured
     share = course.round.shares.get(name, 0) if course.round else 0
     state = member.phase if member else "away"
-    return {"state": state, "tokens_per_s": speed, "share": share, **asdict(account)}
+    given_up = course.roster.given_up.get(name, "")
+    return {"state": state, "given_up": given_up, "tokens_per_s": speed, "share": share, **asdict(account)}

@@ -43,6 +43,9 @@ QUIET_EXITS = {0, 128 + signal.SIGINT, 128 + signal.SIGTERM}
 
 MOST_COORDINATOR_RESTARTS = 100
 
+HUNG_S = 20.0
+"""An island that the coordinator has given up has so long to come back by itself before it is killed."""
+
 MOST_ATTEMPTS = 5
 """How often a run is taken up again whose processes all ended without a summary."""
 
@@ -56,6 +59,7 @@ class Child:
     log: Path
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
+    started_s: float = 0.0
     done: bool = False
 
     def start(self, secret: str) -> None:
@@ -66,7 +70,7 @@ class Child:
             self.process = subprocess.Popen(
                 self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
             )
-        self.starts += 1
+        self.starts, self.started_s = self.starts + 1, time.monotonic()
 
     def last_words(self) -> str:
         """Return the end of its log."""
@@ -136,6 +140,8 @@ class _Launch:
         self.display = IslandsDisplay(run, stream=out)
         self.run_dir, self.summary_before = run_dir, _written_at(run_dir.summary)
         self.status_connection: Connection | None = None
+        self.hung: dict[str, float] = {}
+        """Islands that the coordinator has given up, and since when."""
 
     def run(self) -> bool:
         """Start everything and wait until all of it has ended; return whether an island has written a summary."""
@@ -153,6 +159,7 @@ class _Launch:
                     if time.monotonic() - shown_s >= STATUS_EVERY_S:
                         shown_s = time.monotonic()
                         self._show()
+                        self._end_hung()
             finished = _written_at(self.run_dir.summary) != self.summary_before
             if stop.signal is not None and not finished:
                 raise Interrupted(stop.signal, "Stopped; every island saved what was committed.")
@@ -182,6 +189,17 @@ class _Launch:
             self.display.note(f"{child.name} died ({_how(code)}); it starts again")
             child.start(self.secret)
 
+    def _end_hung(self) -> None:
+        """Kill processes that the coordinator has given up for long, or that are left when all is over."""
+        for child in self.children[1:]:
+            since_s = self.hung.get(child.name)
+            alive = child.process is not None and child.process.poll() is None
+            if child.process is None or not alive or since_s is None or child.started_s > since_s:
+                continue
+            if self.children[0].done or time.monotonic() - since_s > HUNG_S:
+                self.display.note(f"{child.name} hangs; it is killed")
+                child.process.kill()
+
     def _most_restarts(self, child: Child) -> int:
         return MOST_COORDINATOR_RESTARTS if child.name == COORDINATOR else self.run_spec.islands.restarts
 
@@ -208,6 +226,8 @@ class _Launch:
                 self.status_connection.send({"kind": "again"})
             status, _ = self.status_connection.receive(timeout_s=2.0)
             self.display.show(status)
+            given_up = [name for name, island in status["islands"].items() if island["given_up"]]
+            self.hung = {name: self.hung.get(name, time.monotonic()) for name in given_up}
         except (Broken, TimeoutError):
             if self.status_connection is not None:
                 self.status_connection.close()
