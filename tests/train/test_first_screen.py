@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -65,6 +67,15 @@ def test_measuring_leaves_the_model_as_it_was(make_settled, device, monkeypatch)
     assert measured.peak_flops_per_s > 0
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_speed_is_measured_by_the_clock_that_is_given(make_settled, device, monkeypatch):
+    monkeypatch.setattr(screen, "MEASURE_S", 0.0)
+    settled, ticks = make_settled(), itertools.count()
+    model = build_model(settled.model, seed=0, device=device.torch, compute_dtype=torch.float32)
+
+    # A pass is from one tick to the next, and has four windows of 32.
+    assert forecast(settled, model, device, now_s=lambda: float(next(ticks))).tokens_per_s == 4 * 32
 
 
 def test_islands_are_shown_with_their_threads_prices_and_all_that_is_made_up(make_settled, device):

@@ -1,7 +1,7 @@
 """Say what is about to happen before anything long starts: what, where, how long, for how much."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -38,19 +38,24 @@ class Forecast:
     """Measured matmul rate in the run's compute type."""
 
 
-def forecast(settled: Settled, model: CausalLM, device: Device) -> Forecast:
-    """Train on random tokens for MEASURE_S without changing the model, and measure the matmul rate."""
+def forecast(
+    settled: Settled, model: CausalLM, device: Device, *, now_s: Callable[[], float] = time.perf_counter
+) -> Forecast:
+    """Train on random tokens for MEASURE_S without changing the model, and measure the matmul rate.
+
+    `now_s` is the clock that a pass is measured by.
+    """
     run = settled.run
     peak = matmul_flops_per_s(device.torch, DTYPES[settled.precision])
     step = LocalStep(model, run.router, seed=run.run.seed, device=device.torch)
     logits = RouterLogits.fresh(len(model.routers), device.torch)
     batch = random_windows(model.spec.vocab_size, settled.micro_batch, seq_len=run.train.seq_len)
-    passes: list[float] = []
-    while len(passes) < 2 or sum(passes) < MEASURE_S:
-        started = time.perf_counter()
+    passes, end_s = list[float](), time.perf_counter() + MEASURE_S
+    while len(passes) < 2 or time.perf_counter() < end_s:
+        started_s = now_s()
         step.forward_backward([batch], step=0, logits=logits)
         synchronize(device.torch)
-        passes.append(time.perf_counter() - started)
+        passes.append(now_s() - started_s)
     model.zero_grad(set_to_none=True)
     return Forecast(batch.inputs_BT.size / float(np.median(passes[1:])), peak)
 

@@ -76,6 +76,8 @@ class _Process:
         threads = threads_of(run, spec)
         self.run = run.model_copy(update={"run": run.run.model_copy(update={"threads": threads})})
         self.spec, self.device, self.own = spec, device, own
+        self.worked_s = time.thread_time if device.type == "cpu" else time.monotonic
+        """A clock of what this island does: a simulated device is slowed by a multiple of that."""
         self.shared, self.rounds = RunDir(run.dir), own.path / "rounds.jsonl"
         self.telemetry = Telemetry(self.shared)
         self.leads = False
@@ -100,13 +102,12 @@ class _Process:
         self._open_dirs()
         member = self._member(coordinator, secret, tls)
         stream, meter = self.prepared.train(settled.run.run.seed), meter_of(settled, self.measured)
-        worked_s = time.thread_time if self.device.type == "cpu" else time.monotonic
-        simulated = SimulatedDevice(self.spec.slowdown, self.spec.numerics, worked_s=worked_s)
+        simulated = SimulatedDevice(self.spec.slowdown, self.spec.numerics, worked_s=self.worked_s)
         steps = LocalSteps(self.spec, self.replica, stream, mfu=meter.mfu, simulated=simulated)
         island = Island(self.run.islands, steps, member, after_commit=self._after_commit)
         with StopRequest() as stop:
             try:
-                how, leads = island.run(stop)
+                how, leads = self._take_part(island, stop)
                 refuse_failure(how)
                 if how == "finished":
                     self.leads = leads
@@ -117,6 +118,13 @@ class _Process:
                 return None
             finally:
                 member.leave()
+
+    def _take_part(self, island: Island, stop: StopRequest) -> tuple[str, bool]:
+        try:
+            return island.run(stop)
+        except UsageError:
+            self._save("the coordinator is gone")
+            raise
 
     def _find_start(self, *, under_way: bool) -> Start:
         """Settle the run and find the newest checkpoint of the run or of this island.
@@ -137,7 +145,8 @@ class _Process:
         kept = self.own.path / "forecast.json"
         if under_way and kept.exists():
             return Forecast(**json.loads(kept.read_text()))
-        measured = forecast(self.settled, model, self.device)
+        clock = self.worked_s if self.spec.slowdown > 1 else time.perf_counter
+        measured = forecast(self.settled, model, self.device, now_s=clock)
         write_json(kept, asdict(measured))
         return measured
 
@@ -228,6 +237,7 @@ class _Process:
         bills = bill(record, self.run)
         simulated = [island.name for island in self.run.island if island.simulated]
         islands = {name: {**record["accounts"].get(name, {}), "cost": amount} for name, amount in bills.items()}
+        rejected = sum(account["rejected"] for account in record["accounts"].values())  # the round log has which
         return finish(
             self.session,
             self.prepared,
@@ -237,7 +247,12 @@ class _Process:
             cost=total(bills),
             costs=bills,
             plan=read_plan(self.shared.plan) if self.shared.plan.exists() else None,
-            more={"islands": islands, "rounds": record["round"] + 1, "simulated": simulated},
+            more={
+                "islands": islands,
+                "rounds": record["round"] + 1,
+                "simulated": simulated,
+                "skipped_batches": rejected,
+            },
         )
 
 
