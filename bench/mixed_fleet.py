@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from islands_quality import BATCH_TOKENS, STEPS, bounds, curves, loss_at, tokens_to
+from islands_quality import BATCH_TOKENS, STEPS, bounds, curves, loss_at, pairs, tokens_to
 from matplotlib.figure import Figure
 
 from everyflop.train.report_pictures import COLOURS
@@ -72,9 +72,8 @@ ARMS["X"] = ("mix-never", "ADE")
 
 def extra_tokens(arm: str) -> dict[int, tuple[float, bool]]:
     """Return for each seed the arm's tokens over one process's to the same loss, and whether that is beyond its end."""
-    found, goal = curves(), 0.9 * STEPS * BATCH_TOKENS
-    seeds = sorted(seed for name, seed in found if name == arm and ("sync", seed) in found)
-    reached = {seed: tokens_to(found[arm, seed], loss_at(found["sync", seed], goal)) for seed in seeds}
+    goal = 0.9 * STEPS * BATCH_TOKENS
+    reached = {seed: tokens_to(mine, loss_at(sync, goal)) for seed, (mine, sync) in pairs(arm, curves()).items()}
     return {seed: (tokens / goal, beyond) for seed, (tokens, beyond) in reached.items()}
 
 
