@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -210,6 +211,19 @@ def test_an_island_that_is_not_started_again_leaves_the_run_to_the_others(start_
 
 
 @pytest.mark.full
+def test_an_island_that_hangs_is_killed_and_holds_nobody_up(start_everyflop, write_run_file, tmp_path):
+    process = start_everyflop("train", write_run_file(tmp_path, **LONG), "islands.heartbeat_s=1")
+    run_dir = tmp_path / "runs" / "tiny"
+    wait_for_round(run_dir, 10, process)
+    os.kill(process_of(run_dir, "slow"), signal.SIGSTOP)
+    _, err = process.communicate(timeout=200)
+
+    assert process.returncode == 0, err
+    assert "slow hangs; it is killed" in err
+    assert sorted(used_samples(run_dir)) == list(range(8 * 400))
+
+
+@pytest.mark.full
 def test_a_run_with_islands_that_is_stopped_while_it_starts_ends_at_once(start_everyflop, write_run_file, tmp_path):
     process = start_everyflop("train", write_run_file(tmp_path, **LONG))
     run_dir = tmp_path / "runs" / "tiny"
@@ -285,10 +299,15 @@ def test_a_run_moves_to_other_islands_and_its_report_says_where(start_everyflop,
     others = write_run_file(tmp_path, **{**LONG, "island": [{"name": "one"}, {"name": "two"}, {"name": "three"}]})
     again = start_everyflop("train", others, "--resume")
     _, err = again.communicate(timeout=200)
+    stayed = start_everyflop("train", write_run_file(tmp_path, **LONG), "run.name=stayed")
+    _, trouble = stayed.communicate(timeout=200)
 
-    assert again.returncode == 0, err
+    assert (again.returncode, stayed.returncode) == (0, 0), err + trouble
     assert sorted(used_samples(run_dir)) == list(range(8 * 400))
-    assert everyflop("report", run_dir, "--against", run_dir).code == 0
+    assert everyflop("report", run_dir, "--against", run_dir.with_name("stayed")).code == 0
     page = (run_dir / "report.html").read_text()
     assert "it moved to one, three, two in place of fast, slow." in page
     assert moved_at < 256 * 400
+    (before, after) = re.search(r"training loss: ([+-][\d.]+) before, ([+-][\d.]+) after", page).groups()
+    assert abs(float(before)) < 0.1, "until it moved it was the same run, by another clock"
+    assert abs(float(after)) < 0.3

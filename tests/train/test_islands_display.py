@@ -76,7 +76,7 @@ def test_the_line_says_how_often_islands_exchange(shown, exchange, steps, said):
 def test_an_island_that_is_away_is_shown_so_until_the_run_has_ended(shown):
     _, line = shown(status(tokens=100, fast=0, slow=300))
 
-    assert line.endswith("fast away, slow 300")
+    assert line.endswith("fast away, slow (simulated) 300")
 
 
 def test_at_its_end_a_run_is_said_to_be_validated_once(shown):

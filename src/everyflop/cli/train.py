@@ -57,8 +57,12 @@ def train(
         raise UsageError("--new starts another run and --resume continues one: choose one of them.")
     run = read_run(run_file, overrides or ())
     if island or coordinator:
-        if plan:
-            raise UsageError("--plan is for a run that starts whole, and --island starts a part of one: leave one out.")
+        whole = {"--plan": plan, "--resume": resume, "--new": new, "--replay": replay, "--allow-change": allow_change}
+        if of_a_whole := [option for option, given in whole.items() if given]:
+            raise UsageError(
+                f"{', '.join(of_a_whole)}: that is for a run as a whole, and --island starts a part of one: leave it "
+                "out. An island takes up what the others have by itself; `everyflop coordinator` takes --resume."
+            )
         return _train_island(run, island, coordinator, secret, tls_ca)
 
     from everyflop.train.plan import refuse_overrides

@@ -7,7 +7,7 @@ from everyflop.spec.dotted import dotted
 from everyflop.spec.islands import NOT_AGREED, IslandSpec, IslandsSpec
 
 NOT_SHARED = ("train.precision", "train.micro_batch", "train.compile", "train.recompute")
-"""Settings in which islands may differ: how a device computes, not what. Numerics are proven before, see parity."""
+"""Settings in which islands may differ: how a device computes, not what."""
 
 
 def refusal(

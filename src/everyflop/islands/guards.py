@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 REJECT_ABOVE, CLIP_ABOVE = 5.0, 2.5
-"""Times the median. Norms of sound updates of one island vary by some tenths from round to round after the first few
-(see docs/islands.md); a batch of another domain doubles them."""
+"""Times the median. Norms of sound updates of one island vary by some tenths from round to round after the first few;
+a batch of another domain doubles them."""
 
 REJECT_GRADIENTS_ABOVE = 30.0
 """Gradients vary far more, and the merged one is clipped as in any run: only what cannot be a gradient is rejected, so

@@ -65,13 +65,15 @@ class IslandsDisplay:
         if free := [one.name for one, price in paid if price is None]:
             amount = f"an unknown cost ({', '.join(free)}: no price)"
         text = f"{short_count(left)} tokens to train: about {short_time(left / speed)} and {amount}"
-        return f"{text}, at {short_count(speed)} tokens/s that islands measured by themselves, without exchanges"
+        simulated = f" (simulated: {', '.join(self._simulated)})" if self._simulated else ""
+        speed_text = f"{short_count(speed)} tokens/s that islands measured by themselves, without exchanges"
+        return f"{text}, at {speed_text}{simulated}"
 
     def line(self, status: dict[str, Any]) -> str:
         """Return the status as one line."""
         away = {name for name, one in status["islands"].items() if one["state"] == "away" and not status["ended"]}
         islands = (
-            f"{name} away" if name in away else f"{name} {short_count(one['tokens_per_s'])}"
+            f"{self._shown(name)} {'away' if name in away else short_count(one['tokens_per_s'])}"
             for name, one in status["islands"].items()
         )
         return f"{self._whole(status)} | tokens/s: {', '.join(islands)}"
@@ -82,11 +84,10 @@ class IslandsDisplay:
         bills = bill({"accounts": status["islands"]}, self._run)
         table = Table("island", "state", "tokens/s", "share", "rounds", "sent", currency, caption=self._whole(status))
         batch = sum(one["share"] for one in status["islands"].values())
-        simulated = {island.name for island in self._run.island if island.simulated}
         for name, one in status["islands"].items():
             amount = bills[name]
             table.add_row(
-                f"{name} (simulated)" if name in simulated else name,
+                self._shown(name),
                 "done" if status["ended"] else one["state"],
                 short_count(one["tokens_per_s"]),
                 f"{100 * one['share'] / batch:.0f} %" if batch else "",
@@ -95,6 +96,13 @@ class IslandsDisplay:
                 "" if amount is None else f"{amount:.4g}",
             )
         return table
+
+    @property
+    def _simulated(self) -> list[str]:
+        return [island.name for island in self._run.island if island.simulated]
+
+    def _shown(self, name: str) -> str:
+        return f"{name} (simulated)" if name in self._simulated else name
 
     @property
     def _example(self) -> str:

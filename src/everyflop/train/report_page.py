@@ -169,7 +169,7 @@ def _traffic(report: Report, pictures: Pictures) -> str:
         "An fp32 all-reduce of the gradients at every step would have sent, from each island, parameters x 4 bytes x "
         f"2 (M-1)/M x steps = {n:,} x 4 x 2 x {m - 1}/{m} x {steps:,} = {_bytes(exact)} (computed, M islands)."
     )  # fmt: skip
-    counted = "Counted is what updates hold; the state that an island gets when it joins is not."
+    counted = "Counted is all that travels: updates, signs of life, and the state that an island gets when it joins."
     return section(
         "Traffic",
         picture(pictures["traffic"], "bytes sent and received by island", f"Measured. {counted}"),

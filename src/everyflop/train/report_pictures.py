@@ -175,7 +175,7 @@ def traffic_figure(report: Report) -> "Figure":
     if bound:
         axis.axvline(bound / size, color=COLOURS[1], lw=2, ls="--", label="fp32 all-reduce each step: sent")
     axis.set_yticks(place, names)
-    axis.set_xlabel(f"{unit} of updates")
+    axis.set_xlabel(unit)
     axis.set_xlim(0, 1.08 * largest / size)
     axis.grid(alpha=0.3, axis="x")
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False)
