@@ -58,11 +58,7 @@ def train(
     run = read_run(run_file, overrides or ())
     if island or coordinator:
         whole = {"--plan": plan, "--resume": resume, "--new": new, "--replay": replay, "--allow-change": allow_change}
-        if of_a_whole := [option for option, given in whole.items() if given]:
-            raise UsageError(
-                f"{', '.join(of_a_whole)}: that is for a run as a whole, and --island starts a part of one: leave it "
-                "out. An island takes up what the others have by itself; `everyflop coordinator` takes --resume."
-            )
+        _refuse_options_of_a_whole([option for option, given in whole.items() if given])
         return _train_island(run, island, coordinator, secret, tls_ca)
 
     from everyflop.train.plan import refuse_overrides
@@ -79,6 +75,16 @@ def train(
         again = shlex.join([_program(), "train", str(run_file), *(overrides or ()), *name, "--resume"])
         raise Interrupted(stopped.exit_code - 128, f"{stopped}\nContinue with: {again}") from None
     _print(run, summary)
+
+
+def _refuse_options_of_a_whole(given: list[str]) -> None:
+    from everyflop.base.errors import UsageError
+
+    if given:
+        raise UsageError(
+            f"{', '.join(given)}: that is for a run as a whole, and --island starts a part of one: leave it out. An "
+            "island takes up what the others have by itself; `everyflop coordinator` takes --resume."
+        )
 
 
 def _train_island(
