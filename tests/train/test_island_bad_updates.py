@@ -15,9 +15,9 @@ from everyflop.train.update import compute
 
 from .in_threads import Outcome, Spoil, farthest, train_islands
 
-BATCHES = 60
+BATCHES = 40
 """Of eight windows; rounds have five."""
-BAD_ROUNDS = {4, 8}
+BAD_ROUNDS = {4, 6}
 ROUNDS = {"steps": 5, "rounds": "steps", "sync_share": 0.0}
 
 
