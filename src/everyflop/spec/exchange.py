@@ -25,11 +25,11 @@ Decoupled DiLoCo (arXiv 2604.21428) lost nothing.
 SYNC_SHARE, ROUND_SHARE = 0.2, 0.03
 """How those runs started, and how long their rounds were at most, as a share of the steps done before."""
 
-STARTS = {0.0: 1.43, 0.05: 1.72, SYNC_SHARE: 1.0}
+STARTS = {0.0: 1.14, SYNC_SHARE: 1.0}
 """Share of a run over which islands start synchronously -> extra tokens over those of MEASURED: two islands that
-exchange every 24 steps, means over the same seeds, four and two. Between two entries it is linear; a longer start is
-taken to bring nothing. Without such a start the first rounds have one step, and next to nothing travels
-(accounting/rounds.py). That a short start is worse than none is within what seeds differ by."""
+exchange every 24 steps, means over the same two seeds on one machine. Between two entries it is linear; a longer start
+is taken to bring nothing. Without such a start the first rounds have one step, and next to nothing travels
+(accounting/rounds.py)."""
 
 MEASURED_STEPS = 1000
 """Optimizer steps of the runs that were measured."""
