@@ -18,6 +18,7 @@ NOTED = ("hash", "sequences", "reach", "sizes", "train_s", "round_s", "lost_s")
 """What a commit says of an update as the island said it."""
 
 STATISTICS = "statistics of "
+"""Before a kind of exchange: what the norms of statistics are remembered as."""
 
 NEEDED = {*NOTED, "round", "steps", "tokens", "samples", "n", "dtype", "n_stats", "stats_dtype", "compress", "leave"}
 """What the header of every update has."""

@@ -192,13 +192,12 @@ class _Launch:
     def _end_hung(self) -> None:
         """Kill processes that the coordinator has given up for long, or that are left when all is over."""
         for child in self.children[1:]:
-            since_s = self.hung.get(child.name)
-            alive = child.process is not None and child.process.poll() is None
-            if child.process is None or not alive or since_s is None or child.started_s > since_s:
+            process, since_s = child.process, self.hung.get(child.name)
+            if process is None or process.poll() is not None or since_s is None or child.started_s > since_s:
                 continue
             if self.children[0].done or time.monotonic() - since_s > HUNG_S:
                 self.display.note(f"{child.name} hangs; it is killed")
-                child.process.kill()
+                process.kill()
 
     def _most_restarts(self, child: Child) -> int:
         return MOST_COORDINATOR_RESTARTS if child.name == COORDINATOR else self.run_spec.islands.restarts
