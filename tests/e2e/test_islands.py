@@ -251,6 +251,26 @@ def test_a_run_whose_coordinator_is_gone_when_it_is_stopped_ends_at_once(start_e
 
 
 @pytest.mark.full
+def test_an_island_whose_coordinator_stays_away_saves_what_was_committed(start_everyflop, write_run_file, tmp_path):
+    (tmp_path / "secret").write_text("0123456789abcdef\n")
+    long = {**LONG, "train": {"tokens": 256 * 40_000}, "checkpoint": {"every_steps": 100_000}}
+    run_file, run_dir = write_run_file(tmp_path, **{**long, "island": [{"name": "one"}]}), tmp_path / "runs" / "tiny"
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    secret = ("--secret", tmp_path / "secret")
+    coordinator = start_everyflop("coordinator", run_file, "--port", port, *secret)
+    island = start_everyflop("train", run_file, "--island", "one", "--coordinator", f"127.0.0.1:{port}", *secret)
+    wait_for_round(run_dir, 10, island)
+    coordinator.kill()
+    coordinator.communicate()
+    _, err = island.communicate(timeout=200)
+
+    assert island.returncode == 2, err
+    assert "cannot be reached" in err
+    assert len(list(run_dir.rglob("checkpoints/step-*"))) == 1
+
+
+@pytest.mark.full
 def test_a_run_with_islands_that_is_stopped_goes_on_where_it_was(start_everyflop, write_run_file, tmp_path):
     run_file, run_dir = write_run_file(tmp_path, **LONG), tmp_path / "runs" / "tiny"
     process = start_everyflop("train", run_file)
