@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from everyflop.accounting.flops import flops_per_token
+from everyflop.accounting.flops import flops_per_token, trained_flops_per_token
 from everyflop.model.transformer import CausalLM
 from everyflop.spec.model import ModelSpec
 from everyflop.spec.presets import preset
@@ -32,7 +32,8 @@ def tiny(**changes: object) -> ModelSpec:
     return ModelSpec.model_validate(fields | changes)
 
 
-MLA = {"family": "deepseek-v3", "q_rank": 12, "kv_rank": 10, "nope_head_dim": 6, "rope_head_dim": 4, "v_head_dim": 8}
+MLA = {"family": "deepseek-v3", "n_kv_heads": 4, "q_rank": 12, "kv_rank": 10}
+MLA |= {"nope_head_dim": 6, "rope_head_dim": 4, "v_head_dim": 8}
 
 
 def square(q: torch.Size, v: torch.Size) -> int:
@@ -131,3 +132,10 @@ def test_large_models_need_about_six_flops_for_each_active_parameter():
     flops = flops_per_token(preset("ling-flash-2.0"), 4096)
 
     assert (flops.training - 3 * flops.attention_scores) / 6 == pytest.approx(6.152e9 - 0.644e9, rel=1e-3)
+
+
+def test_an_mtp_layer_without_a_loss_is_not_computed_in_training():
+    with_loss, without = (tiny(n_mtp_layers=1, mtp_loss_weight=weight) for weight in (0.1, 0.0))
+
+    assert trained_flops_per_token(without, SEQ_LEN) == trained_flops_per_token(tiny(), SEQ_LEN)
+    assert trained_flops_per_token(with_loss, SEQ_LEN) == flops_per_token(with_loss, SEQ_LEN).training

@@ -39,6 +39,26 @@ def parts_of(layout: Layout, dims: Dims = TINY, *, seq_len: int = 128, n_micro: 
     return {name: float(part[0]) * GIB for name, part in found.items()}
 
 
+EIGHT = replace(
+    TINY,
+    n_layers=8,
+    n_dense_layers=2,
+    vocab=8,
+    n_experts=16,
+    experts_per_token=4,
+    expert_width=64,
+    shared_width=64,
+)
+
+
+def test_where_a_model_begins_with_dense_layers_the_second_stage_is_the_fullest():
+    parts = parts_of(Layout(pp=4), EIGHT)
+
+    one_layer = float(layer_activation_bytes(EIGHT, Layouts.of([Layout()]), 1.0)[0])
+    assert parts["activations"] == pytest.approx(3 * 2 * 128 * one_layer)  # three micro-batches in flight, two layers
+    assert parts["weights"] == pytest.approx(parts_of(Layout(pp=4), replace(EIGHT, vocab=16))["weights"])
+
+
 def test_mixed_precision_adamw_takes_eighteen_bytes_a_weight():
     parts = parts_of(Layout(sharding="none"))
     n = TINY.total_parameters

@@ -62,6 +62,7 @@ def tiny(**changes: object) -> ModelSpec:
     return ModelSpec.model_validate(fields | changes)
 
 
+MLA = {"family": "deepseek-v3", "n_kv_heads": 4, "kv_rank": 5, "nope_head_dim": 4, "rope_head_dim": 2, "v_head_dim": 3}
 VARIANTS = {
     "packed GQA with head norms": tiny(),
     "full QK norm": tiny(family="olmoe"),
@@ -69,10 +70,8 @@ VARIANTS = {
     "tied embeddings": tiny(tied_embeddings=True),
     "no shared expert": tiny(n_shared_experts=0),
     "an MTP layer": tiny(n_mtp_layers=1),
-    "MLA": tiny(family="deepseek-v3", kv_rank=5, nope_head_dim=4, rope_head_dim=2, v_head_dim=3, n_mtp_layers=1),
-    "MLA with a query rank and biases": tiny(
-        family="deepseek-v3", q_rank=7, kv_rank=5, nope_head_dim=4, rope_head_dim=2, v_head_dim=3, qkv_bias=True
-    ),
+    "MLA": tiny(**MLA, n_mtp_layers=1),
+    "MLA with a query rank and biases": tiny(**MLA, q_rank=7, qkv_bias=True),
 }
 
 

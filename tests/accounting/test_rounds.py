@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everyflop.accounting.rounds import Exchanges, exchanges_of, longest_round, steps_a_copy
+from everyflop.accounting.rounds import Exchanges, copies_of, exchanges_of, longest_round
 from everyflop.spec.exchange import ExchangeSpec
 
 OWN = {2: 0.1, 4: 0.2}
@@ -51,8 +51,8 @@ def test_without_such_a_start_the_first_rounds_have_one_step():
 def test_gradients_in_fp32_are_twice_what_weights_in_bf16_are():
     how = ExchangeSpec(steps_between_exchanges=10, sync_share=0.2)
 
-    assert steps_a_copy(how, 100_000) == pytest.approx(100_000 / (20_000 * 2 + 80_000 / 10))
+    assert copies_of(how, 100_000) == pytest.approx(20_000 * 2 + 80_000 / 10)
 
 
 def test_islands_that_exchange_gradients_do_so_at_every_step():
-    assert steps_a_copy(ExchangeSpec(steps_between_exchanges=1, bytes_per_parameter=4), 500) == 1
+    assert copies_of(ExchangeSpec(steps_between_exchanges=1, bytes_per_parameter=4), 500) == 500

@@ -60,6 +60,12 @@ def flops_per_token(spec: ModelSpec, seq_len: int) -> FlopsPerToken:
     )
 
 
+def trained_flops_per_token(spec: ModelSpec, seq_len: int) -> float:
+    """Return the FLOPs of one token in training, forward and backward. MTP layers without a loss are not computed."""
+    trained = spec if spec.mtp_loss_weight else spec.model_copy(update={"n_mtp_layers": 0})
+    return flops_per_token(trained, seq_len).training
+
+
 def _weights_met(spec: ModelSpec) -> Counter[Part]:
     """Count the matrix entries that one token is multiplied with; vectors (norms, biases) are left out."""
     met: Counter[Part] = Counter()

@@ -7,6 +7,8 @@ again. Activations follow Korthikanti et al. (arXiv 2205.05198), written out for
 attention and experts.
 """
 
+from typing import get_args
+
 import numpy as np
 
 from everyflop.accounting.dims import Dims, Numbers
@@ -32,17 +34,20 @@ CONTEXT_GIB = 1.0
 def memory(dims: Dims, layouts: Layouts, *, seq_len: Numbers, n_micro: np.ndarray) -> dict[str, np.ndarray]:
     """Return GiB by component of each layout's fullest device; n_micro is the number of micro-batches of a step.
 
-    The first pipeline stage keeps the most micro-batches in flight, the last one has the logits: the fuller counts.
+    The first pipeline stage keeps the most micro-batches in flight, the second nearly as many and has more layers with
+    experts where a model begins with dense ones, the last one has the logits: the fullest counts. Where dense layers
+    fill several stages, a later one may be fuller than the second.
     """
-    first = _stage("first", dims, layouts, seq_len, n_micro)
-    last = _stage("last", dims, layouts, seq_len, n_micro)
-    last_is_fuller = np.sum(list(last.values()), axis=0) > np.sum(list(first.values()), axis=0)
-    return {name: np.where(last_is_fuller, last[name], first[name]) / GIB for name in first}
+    stages = [_stage(stage, dims, layouts, seq_len, n_micro) for stage in get_args(Stage)]
+    totals = np.array([np.sum(list(stage.values()), axis=0) for stage in stages])
+    totals[1] = np.where(layouts.pp > 2, totals[1], 0.0)
+    fullest = totals.argmax(axis=0)
+    return {name: np.choose(fullest, [stage[name] for stage in stages]) / GIB for name in stages[0]}
 
 
 def _stage(stage: Stage, dims: Dims, layouts: Layouts, seq_len: Numbers, n_micro: np.ndarray) -> dict[str, np.ndarray]:
     held = shard(dims, layouts, stage)
-    in_flight = _in_flight(layouts, n_micro) if stage == "first" else np.ones(len(layouts))
+    in_flight = np.ones(len(layouts)) if stage == "last" else _in_flight(layouts, n_micro, stage)
     has_logits = (layouts.pp == 1) | (stage == "last")
     activations = _activations(dims, held, layouts, seq_len, in_flight)
     logits = has_logits * _logits(dims, layouts, seq_len)
@@ -96,10 +101,13 @@ def _activations(dims: Dims, held: Shard, layouts: Layouts, seq_len: Numbers, in
     return tokens * (held.layers * in_flight * kept + again)
 
 
-def _in_flight(layouts: Layouts, n_micro: np.ndarray) -> np.ndarray:
-    """Return the micro-batches whose activations the first stage keeps in 1F1B, more with virtual stages."""
-    warm_up = np.where(layouts.vpp > 1, 1 + (layouts.pp - 1) / (layouts.pp * layouts.vpp), 1.0)
-    return np.minimum(layouts.pp * warm_up, np.maximum(n_micro, 1))
+def _in_flight(layouts: Layouts, n_micro: np.ndarray, stage: Stage) -> np.ndarray:
+    """Return the micro-batches whose activations a stage keeps in 1F1B, more with virtual stages."""
+    pp, vpp = layouts.pp, layouts.vpp
+    kept = np.where(vpp > 1, pp + (pp - 1) / vpp, pp)
+    if stage == "second":
+        kept = kept - np.where(vpp > 1, 2 / vpp, 1)
+    return np.minimum(np.maximum(kept, 1), np.maximum(n_micro, 1))
 
 
 def _logits(dims: Dims, layouts: Layouts, seq_len: Numbers) -> np.ndarray:

@@ -22,6 +22,11 @@ class Exchanges:
     weights: float
     """At the end of each round."""
 
+    @property
+    def total(self) -> float:
+        """Of both kinds."""
+        return self.gradients + self.weights
+
 
 def exchanges_of(how: ExchangeSpec, steps: float) -> Exchanges:
     """Return how often islands exchange in a run of so many optimizer steps."""
@@ -38,7 +43,7 @@ def exchanges_of(how: ExchangeSpec, steps: float) -> Exchanges:
     return Exchanges(gradients, weights)
 
 
-def steps_a_copy(how: ExchangeSpec, steps: float) -> float:
-    """Return optimizer steps for each exchange of bytes_per_parameter, as a mean over a run of so many of them."""
+def copies_of(how: ExchangeSpec, steps: float) -> float:
+    """Return how many times bytes_per_parameter travel in a run of so many optimizer steps."""
     found = exchanges_of(how, steps)
-    return steps / (found.gradients * FP32 / how.bytes_per_parameter + found.weights)
+    return found.gradients * FP32 / how.bytes_per_parameter + found.weights

@@ -1,7 +1,8 @@
-"""What one device of a pipeline stage holds: weights and layers, for the first stage and for the last.
+"""What one device of a pipeline stage holds: weights and layers, for the first stage, the second, and the last.
 
 Stages hold whole layers, as evenly as they go, dense layers first. The first one has the embedding, the last one the
-head; with one stage they are the same.
+head; with one stage they are the same. A second one that is not the last has neither, and fewer dense layers than the
+first.
 """
 
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from everyflop.accounting.dims import Dims, Numbers
 from everyflop.accounting.layouts import Layouts
 
-Stage = Literal["first", "last"]
+Stage = Literal["first", "second", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def shard(dims: Dims, layouts: Layouts, stage: Stage | None = None) -> Shard:
     moe_share = _moe_share(dims, layers, stage)
     dense_layer = (dims.attention_weights + (1 - moe_share) * dims.dense_weights + moe_share * dims.shared_weights) / tp
     dense_layer = dense_layer + 2 * dims.hidden + moe_share * dims.router_weights
-    tables = np.where(layouts.pp > 1, 1, 2 - dims.tied)
+    tables = np.where(layouts.pp > 1, 0 if stage == "second" else 1, 2 - dims.tied)
     table = (dims.vocab * dims.hidden * tables + dims.learned_positions) / tp
     experts = layers * moe_share * dims.n_experts * dims.expert_weights / (layouts.ep * layouts.etp)
     return Shard(layers, moe_share, layers * dense_layer, table, experts)
@@ -52,5 +53,5 @@ def shard(dims: Dims, layouts: Layouts, stage: Stage | None = None) -> Shard:
 def _moe_share(dims: Dims, layers: np.ndarray, stage: Stage | None) -> Numbers:
     if stage is None:
         return dims.n_moe_layers / dims.n_layers
-    before = dims.n_dense_layers if stage == "first" else dims.n_dense_layers - (dims.n_layers - layers)
-    return 1 - np.clip(before / layers, 0, 1)
+    before = {"first": 0 * layers, "second": layers, "last": dims.n_layers - layers}[stage]
+    return 1 - np.clip((dims.n_dense_layers - before) / layers, 0, 1)

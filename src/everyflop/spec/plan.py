@@ -106,7 +106,8 @@ class PlannedIsland(Spec):
     link_gbit_per_s: Positive | None = None
     """The slowest link that this island's exchanges cross; None where it never exchanges."""
     least_link_gbit_per_s: Positive | None = None
-    """Below this, exchanges cost more than 5 % of the time."""
+    """Below this, exchanges cost more than 5 % of the time; None where its latency alone does, and for an
+    island that exchanges with none."""
 
     @field_validator("layout")
     @classmethod

@@ -49,6 +49,11 @@ def test_an_exchange_as_long_as_the_round_halves_the_speed():
     assert kept_after_exchanges(1000, exchange_s=60, tokens_between=60_000) == pytest.approx(0.5)
 
 
+def test_no_link_is_enough_where_latency_alone_costs_more():
+    assert least_link_gbit_per_s(1.0, round_s=1.0, latency_s=0.05) is None
+    assert least_link_gbit_per_s(1.0, round_s=10.0, latency_s=0.05)
+
+
 @given(st.floats(1, 1e5), st.floats(1, 1e5))
 def test_the_least_link_costs_a_twentieth_of_the_time(size_gb, round_s):
     stop_s = exchange_s(size_gb, gbit_per_s=least_link_gbit_per_s(size_gb, round_s=round_s))

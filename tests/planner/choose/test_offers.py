@@ -92,6 +92,14 @@ def test_links_and_their_prices_hold_both_ways():
     assert market.latency_s[0, 1] == market.latency_s[1, 0] == 0.001  # by default 1 ms
 
 
+@pytest.mark.parametrize("bytes_per_parameter", [1, 2, 4])
+def test_gradients_travel_once_a_step_however_many_bytes_weights_have(bytes_per_parameter):
+    islands = {"steps_between_exchanges": 1, "bytes_per_parameter": bytes_per_parameter}
+    market = desk(fleet(H100, A100, islands=islands)).market
+
+    assert market.latency_s[0, 1] / market.steps_between_exchanges == pytest.approx(0.001)
+
+
 def test_an_option_is_as_fast_as_failures_leave_its_layout():
     supply = desk(fleet({**H100, "failures_per_device_day": 0.05}), max_islands=1).supply
     found = supply.found(0, 64, LITE.batch_seqs)

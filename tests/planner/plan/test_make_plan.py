@@ -6,7 +6,10 @@ import pytest
 
 import everyflop as ef
 from everyflop.base.errors import ExpectedNo, UsageError
-from everyflop.spec.plan import Plan
+from everyflop.catalog.load import load_catalog
+from everyflop.planner.shape.taken import Asked
+from everyflop.spec.plan import Limits, Plan
+from everyflop.spec.presets import preset
 
 from ..fleets import A100, H100, LITE, MI300X, fleet, plan
 
@@ -105,8 +108,32 @@ def test_no_more_devices_are_taken_than_allowed(free):
     assert made.total.devices <= 32
 
 
-def test_without_more_than_one_island_nothing_is_mixed():
-    assert {choice.kind for choice in plan(THREE, max_islands=1).alternatives} == {"single"}
+def test_without_more_than_one_island_nothing_is_mixed_and_the_page_says_why():
+    made = plan(THREE, max_islands=1)
+
+    assert {choice.kind for choice in made.alternatives} == {"single"}
+    assert "do not mix: only one island is allowed" in made.why
+
+
+def test_a_pool_too_small_for_the_model_says_that_and_not_what_the_same_devices_in_another_would_say():
+    large = LITE.model_copy(update={"model": preset("ling-plus"), "name": "ling-plus"})
+    made = plan(fleet({**H100, "count": 512}, {**H100, "count": 8}), large, max_islands=1)
+
+    assert "does not fit" in made.unusable["b"]
+
+
+def test_a_run_too_short_for_islands_is_not_told_to_take_more_of_them(free):
+    short = {"model": "ling-lite", "tokens": 100 * 512 * 4096, "batch_tokens": 512 * 4096}
+    days = ef.plan(THREE, **short, objective="time").total.days.p50
+    with pytest.raises(ExpectedNo) as no:
+        ef.plan(THREE, **short, deadline_days=0.6 * days)
+
+    assert "islands:" not in str(no.value)
+
+
+def test_more_islands_than_their_cost_is_known_for_are_refused_without_a_model_too():
+    with pytest.raises(UsageError, match=r"islands\.max_islands: 5 exceeds 4"):
+        Asked(THREE, load_catalog(), Limits(max_islands=5), 1e6).mixed(LITE)
 
 
 def test_parts_of_the_batch_make_the_whole_batch():

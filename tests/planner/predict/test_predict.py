@@ -94,6 +94,23 @@ def test_a_chip_nobody_measured_is_a_prior():
     assert found(Layout()).basis.tolist() != ["prior"]
 
 
+def test_what_was_measured_itself_is_measured_and_not_fitted():
+    wiser = load_predictor().with_measured([speed_of(3000)], load_catalog())
+
+    assert found(Layout(ep=8, dp=64), predictor=wiser).basis.tolist() == ["measured"]
+    assert found(Layout(ep=8, dp=64)).basis.tolist() == ["fitted"]
+
+
+def test_devices_that_fast_links_do_not_connect_are_slower_together():
+    layouts = Layouts.of([Layout(ep=8, dp=64)])
+    whole, single = (
+        predict(dims_of(MIXTRAL), Hardware(DEVICE, node, 10.0), layouts, seq_len=4096, batch_seqs=256)
+        for node in (8, 1)
+    )
+
+    assert single.step_s[0] > 1.5 * whole.step_s[0]
+
+
 def test_a_chip_is_in_bytes_and_flops_a_second_one_way():
     chip, assumed = chip_of(DEVICE, scale_out_gbit_per_s=400)
 

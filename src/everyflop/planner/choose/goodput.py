@@ -67,10 +67,10 @@ def kept_after_exchanges(tokens_per_s: float, *, exchange_s: float, tokens_betwe
     return 1 / (1 + exchange_s * tokens_per_s / tokens_between)
 
 
-def least_link_gbit_per_s(size_gb: float, *, round_s: float) -> float:
-    """Return the link speed at which exchanges cost TOLERATED_LOSS_SHARE of the time.
+def least_link_gbit_per_s(size_gb: float, *, round_s: float, latency_s: float = 0.0) -> float | None:
+    """Return the link speed at which exchanges cost TOLERATED_LOSS_SHARE of the time; None where latency alone does.
 
     round_s is the training time between two exchanges.
     """
-    tolerated_s = round_s * TOLERATED_LOSS_SHARE / (1 - TOLERATED_LOSS_SHARE)
-    return WAYS * size_gb * 8 / tolerated_s
+    tolerated_s = round_s * TOLERATED_LOSS_SHARE / (1 - TOLERATED_LOSS_SHARE) - WAYS * latency_s
+    return WAYS * size_gb * 8 / tolerated_s if tolerated_s > 0 else None

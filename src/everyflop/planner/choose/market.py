@@ -55,6 +55,7 @@ class Market:
     gbit_per_s: np.ndarray
     """(pool, pool): of the link between an island of the one and an island of the other; 0 where there is none."""
     latency_s: np.ndarray
+    """For each copy that is exchanged: gradients are more copies than weights, and no more journeys."""
     price_per_gb: np.ndarray
     tokens: float
     """That must count: merging islands needs more of them."""

@@ -67,8 +67,8 @@ class Search:
         self.training = training
         self.hardware = hardware
         self.limit_gib = float(np.max(chip_of(hardware.device)[0].mem_gib))
-        self.least_gib = np.inf
-        """The least memory of a device that any layout takes, of all that were looked at."""
+        self.least_gib: dict[int, float] = {}
+        """Number of devices -> the least memory of one that any layout takes, of all that were looked at."""
         self._full: dict[int, Layouts] = {}
         """The short lists that a full search made."""
         self._short: dict[int, Layouts] = {}
@@ -83,7 +83,7 @@ class Search:
         coarse = {count: self._degrees(count, batch_seqs) for count in new}
         kept = self._kept(coarse, batches, lambda *ranked: _best_of_each(*ranked, most=1)[:DEGREES_KEPT])
         every = {count: variants(layouts, self.training.dims, batch_seqs=batch_seqs) for count, layouts in kept.items()}
-        fine = {count: self._fitting(layouts, batch_seqs) for count, layouts in every.items()}
+        fine = {count: self._fitting(layouts, count, batch_seqs) for count, layouts in every.items()}
         self._full |= self._kept(fine, batches, _best_of_each)
         self._short |= {count: self._full[count] for count in new}
 
@@ -133,11 +133,11 @@ class Search:
         for level in reversed(range(len(RECOMPUTES))):
             trial = replace(every, recompute=np.full(len(every), level))
             lightest = np.where(self._memory_gib(trial, batch_seqs) <= self.limit_gib, level, lightest)
-        return self._fitting(replace(every, recompute=lightest), batch_seqs)
+        return self._fitting(replace(every, recompute=lightest), devices, batch_seqs)
 
-    def _fitting(self, layouts: Layouts, batch_seqs: int) -> Layouts:
+    def _fitting(self, layouts: Layouts, devices: int, batch_seqs: int) -> Layouts:
         used_gib = self._memory_gib(layouts, batch_seqs)
-        self.least_gib = min(self.least_gib, float(used_gib.min(initial=np.inf)))
+        self.least_gib[devices] = float(used_gib.min(initial=self.least_gib.get(devices, np.inf)))
         return layouts.take(used_gib <= self.limit_gib)
 
     def _memory_gib(self, layouts: Layouts, batch_seqs: int) -> np.ndarray:

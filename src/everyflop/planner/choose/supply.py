@@ -11,7 +11,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from everyflop.accounting.rounds import steps_a_copy
+from everyflop.accounting.rounds import copies_of, exchanges_of
 from everyflop.planner.choose.market import Market, Option, PoolRules
 from everyflop.planner.choose.offers import Offer
 from everyflop.planner.choose.search import Found, Search, Training
@@ -47,11 +47,13 @@ class Supply:
 
     def why_nothing(self, pool: int) -> str:
         """Say why a pool has no option."""
-        search, most = self._search(self.offers[pool]), self.offers[pool].pool.most_devices
-        if search.least_gib > search.limit_gib:
+        offer = self.offers[pool]
+        search, most = self._search(offer), offer.pool.most_devices
+        least_gib = min(search.least_gib[count] for count in offer.anchors)
+        if search.limit_gib < least_gib < np.inf:
             return (
                 f"the model does not fit: of all layouts on up to {most:,} devices the smallest needs "
-                f"{search.least_gib:,.1f} GiB of a device and {search.limit_gib:,.1f} GiB are usable"
+                f"{least_gib:,.1f} GiB of a device and {search.limit_gib:,.1f} GiB are usable"
             )
         return (
             f"no layout on up to {most:,} devices suits the model and a batch of {self.workload.batch_seqs:,} sequences"
@@ -100,6 +102,8 @@ class Supply:
 def market_of(fleet: Fleet, supply: Supply) -> Market:
     """Return the market that a fleet makes: rules of its pools, and links between any two islands."""
     n, workload = len(supply.offers), supply.workload
+    steps = workload.tokens / workload.batch_tokens
+    copies = copies_of(fleet.islands, steps)
     gbit, latency, price = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
     for a, b in combinations_with_replacement(range(n), 2):
         one, other = supply.offers[a].pool, supply.offers[b].pool
@@ -115,11 +119,11 @@ def market_of(fleet: Fleet, supply: Supply) -> Market:
             for o in supply.offers
         ),
         gbit_per_s=np.maximum(gbit, gbit.T),
-        latency_s=np.maximum(latency, latency.T),
+        latency_s=np.maximum(latency, latency.T) * exchanges_of(fleet.islands, steps).total / copies,
         price_per_gb=np.maximum(price, price.T),
         tokens=workload.tokens,
         batch_tokens=workload.batch_tokens,
-        steps_between_exchanges=steps_a_copy(fleet.islands, workload.tokens / workload.batch_tokens),
+        steps_between_exchanges=steps / copies,
         exchange_gb=fleet.islands.bytes_per_parameter * float(supply.training.dims.total_parameters) / 1e9,
         extra_tokens_share={m: fleet.islands.extra_tokens(m) for m in range(1, supply.max_islands + 1)},
     )

@@ -41,11 +41,13 @@ def make_plan(
     model_option: str,
     launch: str,
     notes: Sequence[str] = (),
+    may_widen: bool = True,
 ) -> Plan:
     """Return the plan for a run on a fleet.
 
     model_option is how `everyflop measure` is told the model, launch the command that will run the plan; notes are
-    assumptions of the caller. Raises ExpectedNo where no plan keeps the limits, and says what would.
+    assumptions of the caller; may_widen says whether more islands than the limit may be suggested. Raises ExpectedNo
+    where no plan keeps the limits, and says what would.
     """
     limits = limits or Limits(max_islands=fleet.islands.max_islands)
     fleet = _with_islands(fleet, limits.max_islands)
@@ -54,7 +56,8 @@ def make_plan(
     unbeaten = front(desk, [*alone, *mixed])
     kept = desk.better(choice for choice in (*alone, *mixed, *unbeaten) if not desk.broken(choice))
     if not kept:
-        raise no_plan(desk, fleet.currency, wider=_wider(workload, fleet, catalog, limits, objective))
+        wider = _wider(workload, fleet, catalog, limits, objective) if may_widen else ()
+        raise no_plan(desk, fleet.currency, wider=wider)
     best = kept[0]
     yardstick = Yardstick.of(desk, alone)
     compared = desk.better([best, *(one for one in (*alone, *mixed) if desk.name(one) != desk.name(best))])
@@ -87,7 +90,12 @@ def make_plan(
 def desk_of(
     workload: Workload, fleet: Fleet, catalog: Catalog, limits: Limits, objective: Objective
 ) -> tuple[Desk, dict[str, str]]:
-    """Return where questions are asked, and the pools that can answer none."""
+    """Return where questions are asked, and the pools that can answer none.
+
+    Raises UsageError for more islands than their cost in learning is known for, ExpectedNo where no pool can answer.
+    """
+    if misfit := fleet.islands.beyond_known(limits.max_islands):
+        raise UsageError("islands.{}: {}.".format(*misfit))
     offers, unusable = offers_of(fleet, catalog)
     if not offers:
         raise ExpectedNo("no plan fits: no speed can be predicted for any pool.\n" + _listed(unusable))
@@ -113,8 +121,6 @@ def _wider(workload: Workload, fleet: Fleet, catalog: Catalog, limits: Limits, o
 
 def _with_islands(fleet: Fleet, max_islands: int) -> Fleet:
     """Return the fleet with up to so many islands."""
-    if misfit := fleet.islands.beyond_known(max_islands):
-        raise UsageError("islands.{}: {}.".format(*misfit))
     return fleet.model_copy(update={"islands": fleet.islands.model_copy(update={"max_islands": max_islands})})
 
 

@@ -91,6 +91,7 @@ def answer(asked: Request) -> Plan:
         model_option=training.measure_option,
         launch=launch_command(training.run_file, asked.plan_file),
         notes=notes,
+        may_widen=not apart,
     )
     return within_a_lifetime(made)
 

@@ -1,6 +1,7 @@
 """Why a plan recommends what it does, in one sentence."""
 
 from collections.abc import Sequence
+from itertools import combinations
 
 from everyflop.base.units import percent
 from everyflop.planner.choose.settle import Settled
@@ -14,7 +15,7 @@ def why(desk: Desk, best: Settled, alone: Sequence[Settled], mixed: Sequence[Set
         return _why_mix(desk, best, name, alone)
     if not mixed:
         if len(alone) > 1:
-            return f"do not mix: no two pools can exchange with each other, and {name} is the {_most(desk)} of them"
+            return f"do not mix: {_why_none(desk)}, and {name} is the {_most(desk)} pool alone that keeps the limits"
         return f"{name} is the only pool that can train this model" if unusable else f"{name} is the only pool"
     rival = next((choice for choice in desk.better(mixed) if not desk.broken(choice)), None)
     if rival is None:
@@ -23,6 +24,16 @@ def why(desk: Desk, best: Settled, alone: Sequence[Settled], mixed: Sequence[Set
     return (
         f"do not mix: {name} alone is {_more(desk)} than every mix; the best of them, {desk.name(rival)}, takes {more}"
     )
+
+
+def _why_none(desk: Desk) -> str:
+    """Say why there is no mix at all."""
+    if max(desk.options) == 1:
+        return "only one island is allowed"
+    pools = {option.pool for offered in desk.options.values() for option in offered}
+    if any(desk.market.connected(*pair) for pair in combinations(sorted(pools), 2)):
+        return "no mix keeps to what pools and suppliers may train"
+    return "no two pools can exchange with each other"
 
 
 def _why_mix(desk: Desk, best: Settled, name: str, alone: Sequence[Settled]) -> str:

@@ -106,7 +106,10 @@ def _cost(desk: Desk, choice: Settled, place: int, days: np.ndarray) -> Spread:
 
 
 def _links(desk: Desk, choice: Settled, place: int) -> tuple[float | None, float | None]:
-    """Return the slowest link that an island's exchanges cross and the least that would do, in Gbit/s."""
+    """Return the slowest link that an island's exchanges cross and the least that would do, in Gbit/s.
+
+    None of the one alone, and of the other where none would do, however fast.
+    """
     market, islands = desk.market, len(choice.islands)
     if islands == 1:
         return None, None
@@ -114,7 +117,8 @@ def _links(desk: Desk, choice: Settled, place: int) -> tuple[float | None, float
     others = [other.pool for number, other in enumerate(choice.islands) if number != place]
     bill = choice.bill
     round_s = market.tokens_between / bill.tokens_per_s * bill.kept_share
-    least = least_link_gbit_per_s(market.exchange_gb, round_s=round_s)
+    latency_s = max(float(market.latency_s[own, other]) for other in others)
+    least = least_link_gbit_per_s(market.exchange_gb, round_s=round_s, latency_s=latency_s)
     return min(float(market.gbit_per_s[own, other]) for other in others), least
 
 

@@ -11,7 +11,7 @@ from everyflop.accounting.model_flops import training_flops_per_token
 from everyflop.planner.predict.arguments import refuse_wrong
 from everyflop.planner.predict.predictor import Predictor, load_predictor, tags_of
 from everyflop.planner.rows.line import REAL_IMBALANCE
-from everyflop.planner.speed.calibration import Evidence
+from everyflop.planner.speed.calibration import Calibration, Evidence
 from everyflop.planner.speed.cases import Cases
 from everyflop.planner.speed.chip import chip_of
 from everyflop.planner.speed.step_time import step_time
@@ -22,7 +22,8 @@ Z80 = 1.2816
 """Standard deviations from the middle of a normal distribution to the ends of its central 80 %."""
 
 NEAR_LOG_SD = 0.08
-"""A prediction this sure, on a chip that was measured, counts as measured."""
+"""A prediction this sure, on a chip that was measured, counts as measured. What a repeat would differ by is no doubt
+about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def predict(
     )
     known = predictor or load_predictor()
     cases = _cases(dims, hardware, layouts, seq_len=seq_len, batch_seqs=batch_seqs, fp8=precision == "fp8")
-    chip, name = cases.chip, hardware.device.name
+    chip = cases.chip
     formula_s = step_time(cases, known.constants)
     kind = "moe" if np.any(dims.n_experts) else "dense"
     evidence = known.evidence(cases, formula_s, tags_of(hardware.device, kind))
@@ -103,7 +104,7 @@ def predict(
         mem_limit_gib=float(np.max(chip.mem_gib)),
         fits=_possible(cases) & (np.sum(list(mem_gib.values()), axis=0) <= chip.mem_gib),
         mfu=flops_per_s / layouts.devices / chip.peak(precision == "fp8"),
-        basis=basis(log_sd, known=np.full(len(layouts), known.calibration.knows(name))),
+        basis=basis(known.calibration, evidence, log_sd),
         evidence=evidence,
     )
 
@@ -113,7 +114,7 @@ def _cases(dims: Dims, hardware: Hardware, layouts: Layouts, *, seq_len: int, ba
     chip, _ = chip_of(
         device,
         scale_out_gbit_per_s=hardware.scale_out_gbit_per_s,
-        domain=max(hardware.devices_per_node, device.scale_up_domain or 1),
+        domain=hardware.devices_per_node,
     )
     return Cases(
         dims=dims,
@@ -126,9 +127,12 @@ def _cases(dims: Dims, hardware: Hardware, layouts: Layouts, *, seq_len: int, ba
     )
 
 
-def basis(log_sd: np.ndarray, *, known: np.ndarray) -> np.ndarray:
-    """Return what each prediction rests on, as a str; known: whether its chip was measured on anything."""
-    return np.where(known, np.where(log_sd <= NEAR_LOG_SD, "measured", "fitted"), "prior")
+def basis(calibration: Calibration, evidence: Evidence, log_sd: np.ndarray) -> np.ndarray:
+    """Return what each prediction rests on, as a str; log_sd: how unsure it is, the noise of a repeat included."""
+    noise = calibration.deviations.noise_of(evidence.tags)
+    near = log_sd**2 - noise**2 <= NEAR_LOG_SD**2
+    known = np.array([calibration.knows(chip) for chip in evidence.tags.chip])
+    return np.where(known, np.where(near, "measured", "fitted"), "prior")
 
 
 def _possible(cases: Cases) -> np.ndarray:

@@ -70,7 +70,7 @@ def predict_cases(asked: RowCases, predictor: Predictor) -> RowPredictions:
         step_s=asked.mean(cases.batch_seqs * cases.seq_len) / tokens_per_s,
         mem_gib=np.exp(asked.mean(np.log(np.sum(list(parts_gib.values()), axis=0)))),
         mem_limit_gib=asked.mean(cases.chip.mem_gib * np.ones(len(asked.row))),
-        basis=basis(log_sd, known=np.array([calibration.knows(chip) for chip in evidence.tags.chip])),
+        basis=basis(calibration, evidence, log_sd),
     )
 
 

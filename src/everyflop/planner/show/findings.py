@@ -128,11 +128,16 @@ def yardstick(plan: Plan) -> str:
 def link_lines(choice: Choice) -> list[str]:
     """Say for each island that exchanges what its slowest link must carry at least, and what it does carry."""
     return [
-        f"{island.name} in {choice.name} needs {gbit(island.least_link_gbit_per_s)} Gbit/s"
+        f"{island.name} in {choice.name} {_link_needed(island)}"
         + ("" if island.link_gbit_per_s is None else f", has {gbit(island.link_gbit_per_s)}")
         for island in choice.islands
-        if island.least_link_gbit_per_s is not None
+        if (island.link_gbit_per_s, island.least_link_gbit_per_s) != (None, None)
     ]
+
+
+def _link_needed(island: PlannedIsland) -> str:
+    least = island.least_link_gbit_per_s
+    return "needs less latency, whatever the Gbit/s" if least is None else f"needs {gbit(least)} Gbit/s"
 
 
 def gbit(speed: float) -> str:

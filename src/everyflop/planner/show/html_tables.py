@@ -114,9 +114,9 @@ def _island_row(name: str, island: PlannedIsland, each: Scale, currency: str) ->
 
 def _link(island: PlannedIsland) -> Cell:
     least, has = island.least_link_gbit_per_s, island.link_gbit_per_s
-    if least is None:
+    if least is None and has is None:
         return figure("-")
-    return figure(gbit(least), "" if has is None else f"has {gbit(has)}")
+    return figure("less latency" if least is None else gbit(least), "" if has is None else f"has {gbit(has)}")
 
 
 def parts_table(choices: Iterable[Choice], kind: str, unit: str) -> str:
