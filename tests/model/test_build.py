@@ -89,6 +89,16 @@ def test_the_embedding_and_what_writes_to_the_residual_stream_can_have_deviation
     assert {name: found[name] for name in rest} == pytest.approx(dict.fromkeys(rest, 0.05), rel=0.1)
 
 
+def test_latents_of_attention_do_not_write_to_the_residual_stream():
+    ranks = {"q_rank": 24, "kv_rank": 32, "nope_head_dim": 12, "rope_head_dim": 8, "v_head_dim": 12}
+    model = built(attention="mla", n_kv_heads=4, init_std=0.05, output_std=0.01, **ranks)
+
+    latent = (".q_down.weight", ".kv_down.weight")
+    found = {name: p.std().item() for name, p in model.named_parameters() if name.endswith(latent)}
+    assert len(found) == 2 * 3
+    assert found == pytest.approx(dict.fromkeys(found, 0.05), rel=0.1)
+
+
 def test_routers_are_uniform_up_to_one_over_the_root_of_the_hidden_size():
     weights = torch.cat([p.flatten() for name, p in built().named_parameters() if name.endswith("router.weight")])
 

@@ -18,7 +18,7 @@ FIELDS: dict[str, Any] = {
     "experts_per_token": 2,
     "expert_width": 16,
 }
-MLA = {"attention": "mla", "kv_rank": 8, "nope_head_dim": 6, "rope_head_dim": 4, "v_head_dim": 5}
+MLA = {"attention": "mla", "n_kv_heads": 4, "kv_rank": 8, "nope_head_dim": 6, "rope_head_dim": 4, "v_head_dim": 5}
 YARN = {"factor": 4.0, "original_max_positions": 64}
 
 
@@ -30,6 +30,7 @@ def model(**changes: Any) -> ModelSpec:
     ("changes", "key"),
     [
         ({"n_kv_heads": 3}, "n_heads"),
+        (MLA | {"n_kv_heads": 2}, "n_kv_heads"),
         ({"experts_per_token": 9}, "experts_per_token"),
         ({"n_groups": 3}, "n_groups"),
         ({"n_groups": 8, "keep_groups": 8}, "n_groups"),

@@ -66,3 +66,14 @@ def test_without_a_terminal_notes_are_plain_lines():
         display.note("a note")
 
     assert stream.getvalue() == "a note\n"
+
+
+def test_on_a_terminal_the_time_left_is_told_however_long_steps_are():
+    clock = [0.0]
+    with Display(10_000, 0, "USD", stream=Terminal(), now_s=lambda: clock[0]) as display:
+        for tokens in (1000, 2000, 3000):
+            clock[0] += 40.0
+            display.step({**LINE, "tokens": tokens})
+        (task,) = display._live.tasks
+
+        assert task.time_remaining == 280.0  # 7,000 tokens at 1,000 in 40 s

@@ -6,6 +6,7 @@ import torch
 from everyflop.model.build import build_model
 from everyflop.train import first_screen as screen
 from everyflop.train.first_screen import Forecast, first_screen, forecast, islands_screen, meter_of
+from everyflop.train.timed_step import TimedStep
 
 MEASURED = Forecast(tokens_per_s=1000.0, peak_flops_per_s=2e12)
 
@@ -76,6 +77,17 @@ def test_a_speed_is_measured_by_the_clock_that_is_given(make_settled, device, mo
 
     # A pass is from one tick to the next, and has four windows of 32.
     assert forecast(settled, model, device, now_s=lambda: float(next(ticks))).tokens_per_s == 4 * 32
+
+
+def test_what_is_measured_is_a_step_after_the_warm_up_with_noise(make_settled, device, monkeypatch):
+    settled = make_settled(router={"noise_warmup_steps": 10})
+    monkeypatch.setattr(screen, "MEASURE_S", 0.0)
+    monkeypatch.setattr("everyflop.train.step.RoutingNoise", None)  # cannot be made
+
+    model = build_model(settled.model, seed=0, device=device.torch, compute_dtype=torch.float32)
+
+    assert forecast(settled, model, device).tokens_per_s > 0
+    assert TimedStep(settled, device)()[0] > 0
 
 
 def test_islands_are_shown_with_their_threads_prices_and_all_that_is_made_up(make_settled, device):

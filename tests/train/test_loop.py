@@ -161,6 +161,24 @@ def test_five_skipped_steps_in_a_row_end_the_run_with_an_expected_no(make_loop, 
     assert [path.name for path in list_checkpoints(run_dir.checkpoints)] == ["step-00000004"]
 
 
+def test_a_step_that_needs_too_much_memory_is_an_expected_no_and_what_was_done_before_is_saved(
+    make_loop, run_dir, monkeypatch
+):
+    loop = make_loop()
+    forward_backward = loop.session.step.forward_backward
+
+    def full(batches, **how):
+        if how["step"] == 2:
+            raise torch.OutOfMemoryError("Tried to allocate 20 GiB.\nA long explanation")
+        return forward_backward(batches, **how)
+
+    monkeypatch.setattr(loop.session.step, "forward_backward", full)
+    with pytest.raises(ExpectedNo, match=r"Tried to allocate 20 GiB\. Lower train\.micro_batch = 4"):
+        loop.run()
+
+    assert [path.name for path in list_checkpoints(run_dir.checkpoints)] == ["step-00000002"]
+
+
 def test_the_expert_bias_moves_once_a_step_by_its_update_and_keeps_its_mean(make_loop):
     loop = make_loop(train={"tokens": 256}, router={"bias_update": 0.5})
     loop.run()

@@ -4,10 +4,11 @@ import statistics
 from dataclasses import dataclass
 
 import pytest
+from torch.autograd import DeviceType
 
 from everyflop.backend.device import detect
 from everyflop.base.progress import quiet
-from everyflop.train.profile import REST, as_json, component, profile_steps, roofline
+from everyflop.train.profile import REST, _parts, as_json, component, profile_steps, roofline
 from everyflop.train.random_windows import random_windows
 from everyflop.train.session import build_run_model, build_session
 from everyflop.train.update import attempt_step
@@ -63,3 +64,23 @@ def test_an_operation_belongs_to_the_outermost_caller_that_owns_any():
     assert component(Operation("aten::mm", experts)) == "experts"
     assert component(Operation("aten::mm", step)) == "matmul"
     assert component(Operation("aten::copy_", step)) == REST
+
+
+@dataclass
+class Recorded:
+    name: str
+    device_type: DeviceType
+    self_device_time_total: float
+    self_cpu_time_total: float
+    cpu_parent: None = None
+
+
+def test_on_an_accelerator_kernels_count_once_and_waiting_of_the_host_not_at_all():
+    events = [
+        Recorded("aten::mm", DeviceType.CPU, 100.0, 5.0),
+        Recorded("a_kernel", DeviceType.CUDA, 100.0, 0.0),
+        Recorded("cudaStreamSynchronize", DeviceType.CPU, 0.0, 900.0),
+    ]
+
+    assert _parts(events, 1.0) == {"matmul": 1.0, REST: 0.0}
+    assert _parts([Recorded("aten::mm", DeviceType.CPU, 0.0, 5.0)], 1.0) == {"matmul": 1.0}

@@ -121,6 +121,16 @@ def test_a_masked_position_adds_nothing(make_model, batch):
     assert_same(gradients, expected)
 
 
+def test_a_step_without_a_token_after_next_has_gradients_for_all(make_model, batch):
+    first_alone_BT = np.zeros_like(batch.loss_mask_BT)
+    first_alone_BT[:, 0] = True
+    model = make_model(n_mtp_layers=1, mtp_loss_weight=MTP)
+    sums, gradients = train_step(model, dataclasses.replace(batch, loss_mask_BT=first_alone_BT))
+
+    assert sums.mtp_tokens == 0
+    assert gradients.keys() == dict(model.named_parameters()).keys()
+
+
 def test_targets_that_count_are_those_of_the_mask(make_model, batch):
     sums, _ = train_step(make_model(n_mtp_layers=1, mtp_loss_weight=MTP), batch)
 

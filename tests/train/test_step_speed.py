@@ -5,6 +5,7 @@ import torch
 
 from everyflop.base.errors import ExpectedNo
 from everyflop.train import timed_step
+from everyflop.train.step import LocalStep
 from everyflop.train.step_speed import measure_steps
 
 
@@ -89,10 +90,10 @@ def test_a_model_that_cannot_fit_is_an_expected_no_before_anything_is_built(
 
 
 def test_a_step_that_runs_out_of_memory_is_an_expected_no(make_settled, device, recorder, monkeypatch):
-    def full(session, batch, *, lr):
+    def full(*_, **__):
         raise torch.OutOfMemoryError("Tried to allocate 20 GiB.\nA long explanation")
 
-    monkeypatch.setattr(timed_step, "attempt_step", full)
+    monkeypatch.setattr(LocalStep, "forward_backward", full)
 
     with pytest.raises(ExpectedNo, match=r"Tried to allocate 20 GiB\. Lower train\.micro_batch = 4"):
         measure_steps(make_settled(), device, seconds=0.0, progress=recorder)

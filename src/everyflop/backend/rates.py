@@ -18,10 +18,13 @@ MatmulShape = tuple[int, int, int]
 
 
 def matmul_flops_per_s(
-    device: torch.device, dtype: torch.dtype, *, seconds: float = 0.5, shape: MatmulShape = (1024, 1024, 1024)
+    device: torch.device, dtype: torch.dtype, *, seconds: float = 0.5, shape: MatmulShape | None = None
 ) -> float:
-    """Measure the rate of matmuls of one shape; of large squares, it is the machine's practical peak for MFU."""
-    rows, inner, columns = shape
+    """Measure the rate of matmuls of one shape; of large squares, it is the machine's practical peak for MFU.
+
+    By default those are as large as the kind of device needs: small ones leave most of an accelerator idle.
+    """
+    rows, inner, columns = shape or ((1024,) * 3 if device.type == "cpu" else (8192,) * 3)
     a = torch.ones(rows, inner, dtype=dtype, device=device)
     b = torch.ones(inner, columns, dtype=dtype, device=device)
 

@@ -45,7 +45,7 @@ def initialise(model: CausalLM, seed: int) -> None:
 def _std(spec: ModelSpec, name: str) -> float:
     if name == "embed.weight":
         return spec.embed_std or spec.init_std
-    writes_to_residual = name.endswith(("attn.out.weight", "down.weight", "experts.down"))
+    writes_to_residual = name.endswith(("attn.out.weight", ".down.weight", "experts.down"))
     return (spec.output_std if writes_to_residual else None) or spec.init_std
 
 

@@ -116,6 +116,10 @@ class ModelSpec(Spec):
         if self.attention == "mla":
             sizes = ("kv_rank", "nope_head_dim", "rope_head_dim", "v_head_dim")
             found += [(name, "is needed by attention = 'mla'") for name in sizes if not getattr(self, name)]
+            if self.n_kv_heads != self.n_heads:
+                found.append(
+                    ("n_kv_heads", f"is n_heads = {self.n_heads} with attention = 'mla', which shares no heads")
+                )
         if self.rope_dim % 2:
             found.append(("rotary_dim", f"rope turns channels in pairs, and {self.rope_dim} channels are odd"))
         elif self.attention == "gqa" and self.rope_dim > self.head_dim:

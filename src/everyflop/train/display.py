@@ -11,6 +11,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from everyflop.base.progress import LINE_EVERY_S
 from everyflop.base.units import money, short_count, short_time
 
+SPEED_OF_S = 3600.0
+"""The time left is told from as much of the past. rich takes half a minute by default, in which a step may not end."""
+
 
 class Display:
     """Takes each step's metrics and shows the latest."""
@@ -39,7 +42,8 @@ class Display:
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
             )
-            self._live = Progress(*columns, console=Console(file=self._stream))
+            clock = {"speed_estimate_period": SPEED_OF_S, "get_time": self._now_s}
+            self._live = Progress(*columns, console=Console(file=self._stream), **clock)
             self._task = self._live.add_task("starting", total=self._total, completed=self._start)
             self._live.start()
         return self

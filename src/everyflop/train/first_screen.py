@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from everyflop.accounting.flops import flops_per_token
+from everyflop.accounting.flops import trained_flops_per_token
 from everyflop.accounting.parameters import count_parameters
 from everyflop.backend.device import DTYPES, Device, synchronize
 from everyflop.backend.rates import matmul_flops_per_s
@@ -24,6 +24,7 @@ from everyflop.train.random_windows import random_windows
 from everyflop.train.settings import Settled
 from everyflop.train.state import RouterLogits
 from everyflop.train.step import LocalStep
+from everyflop.train.update import memory_explained
 
 MEASURE_S = 2.0
 """How long to measure training speed; the first pass is left out, since it warms caches."""
@@ -43,6 +44,7 @@ def forecast(
 ) -> Forecast:
     """Train on random tokens for MEASURE_S without changing the model, and measure the matmul rate.
 
+    A step is one after the routers' warm-up with noise, whose steps are few and slower.
     `now_s` is the clock that a pass is measured by.
     """
     run = settled.run
@@ -51,11 +53,12 @@ def forecast(
     logits = RouterLogits.fresh(len(model.routers), device.torch)
     batch = random_windows(model.spec.vocab_size, settled.micro_batch, seq_len=run.train.seq_len)
     passes, end_s = list[float](), time.perf_counter() + MEASURE_S
-    while len(passes) < 2 or time.perf_counter() < end_s:
-        started_s = now_s()
-        step.forward_backward([batch], step=0, logits=logits)
-        synchronize(device.torch)
-        passes.append(now_s() - started_s)
+    with memory_explained(settled.micro_batch):
+        while len(passes) < 2 or time.perf_counter() < end_s:
+            started_s = now_s()
+            step.forward_backward([batch], step=run.router.noise_warmup_steps, logits=logits)
+            synchronize(device.torch)
+            passes.append(now_s() - started_s)
     model.zero_grad(set_to_none=True)
     return Forecast(batch.inputs_BT.size / float(np.median(passes[1:])), peak)
 
@@ -63,7 +66,7 @@ def forecast(
 def meter_of(settled: Settled, measured: Forecast) -> Meter:
     """Return the meter that charges the run."""
     run = settled.run
-    return Meter(run.money, flops_per_token(settled.model, run.train.seq_len).training, measured.peak_flops_per_s)
+    return Meter(run.money, trained_flops_per_token(settled.model, run.train.seq_len), measured.peak_flops_per_s)
 
 
 def first_screen(settled: Settled, device: Device, measured: Forecast, tokens_left: int) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ from everyflop.train.session import Session, save_session
 from everyflop.train.step import StepSums
 from everyflop.train.stop import StopRequest
 from everyflop.train.telemetry import Telemetry
-from everyflop.train.update import attempt_step
+from everyflop.train.update import StepTooLarge, attempt_step
 from everyflop.train.validate import Validation, validate
 
 
@@ -51,7 +51,7 @@ class Loop:
         with StopRequest() as stop, self.display:
             while stop.signal is None and (batch_tokens := self._next_batch_tokens()):
                 began_s = self.now_s()
-                record = self._step(batch_tokens)
+                record = self._step_or_save(batch_tokens)
                 progress.seconds = held_before_s + self.now_s() - started_s
                 self._record(record, batch_tokens, step_s=self.now_s() - began_s)
                 refuse_divergence(progress)
@@ -69,6 +69,15 @@ class Loop:
         train, done = self.session.settled.run.train, self.session.progress.tokens
         batch_tokens = batch_tokens_at(done, train)
         return batch_tokens if done + batch_tokens <= train.tokens else 0
+
+    def _step_or_save(self, batch_tokens: int) -> dict[str, float]:
+        """Do a step; where its gradients need too much memory, save what was done before."""
+        try:
+            return self._step(batch_tokens)
+        except StepTooLarge:
+            if self.session.progress.step:
+                self._save("out of memory")
+            raise
 
     def _step(self, batch_tokens: int) -> dict[str, float]:
         """Do one optimizer step, or skip it; return its metrics."""

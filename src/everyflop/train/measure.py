@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from everyflop.accounting.flops import flops_per_token
+from everyflop.accounting.flops import trained_flops_per_token
 from everyflop.backend.device import DTYPES, Device
 from everyflop.backend.others import others_share, processor_use
 from everyflop.backend.rates import memory_bytes_per_s
@@ -37,7 +37,7 @@ class Measured:
 
     def matmul_share(self, step: StepSpeed) -> float:
         """Return the share of the best matmul that a step's model FLOPs reach."""
-        flops = flops_per_token(step.run.model, step.run.run.train.seq_len).training
+        flops = trained_flops_per_token(step.run.model, step.run.run.train.seq_len)
         return step.tokens_per_s * flops / self.best_flops_per_s(step.run.precision)
 
 

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from torch.autograd import DeviceType
 from torch.profiler import profile as recorded
 
-from everyflop.accounting.flops import flops_per_token
+from everyflop.accounting.flops import flops_per_token, trained_flops_per_token
 from everyflop.accounting.parameters import count_parameters
 from everyflop.backend.device import DTYPES, Device
 from everyflop.backend.memory import peak_gib
@@ -68,7 +69,7 @@ def profile_steps(settled: Settled, device: Device, *, steps: int, progress: Ope
     step_s, losses = ([pair[i] for pair in timed] for i in (0, 1))
     median_s = statistics.median(step_s[1:])
     peak = matmul_flops_per_s(device.torch, DTYPES[settled.precision])
-    flops = flops_per_token(settled.model, settled.run.train.seq_len).training
+    flops = trained_flops_per_token(settled.model, settled.run.train.seq_len)
     return StepProfile(
         step_s=step_s,
         losses=losses,
@@ -91,10 +92,16 @@ def roofline(model: ModelSpec, seq_len: int, tokens: int, flops_per_s: float) ->
 
 
 def _parts(events: Iterable[Any], step_s: float) -> dict[str, float]:
-    """Return each component's share of a step, from the operations of one that was recorded."""
+    """Return each component's share of a step, from the operations of one that was recorded.
+
+    On an accelerator an operation's time is that of its kernels, which are events of their own as well; what the host
+    does meanwhile, such as waiting, is no part of it.
+    """
+    operations = [event for event in events if event.device_type == DeviceType.CPU]
+    on_device = any(event.self_device_time_total for event in operations)
     parts: dict[str, float] = {}
-    for event in events:
-        spent_us = event.self_device_time_total or event.self_cpu_time_total
+    for event in operations:
+        spent_us = event.self_device_time_total if on_device else event.self_cpu_time_total
         parts[component(event)] = parts.get(component(event), 0.0) + spent_us
     total = sum(parts.values())
     return {name: part / total * step_s for name, part in parts.items()}

@@ -100,8 +100,8 @@ class LocalStep:
 
     def _objective(self, sums: LossSums, counts: Counts) -> Tensor:
         loss = sums.ce / counts.tokens
-        if counts.mtp_tokens:
-            loss = loss + self.model.spec.mtp_loss_weight * sums.mtp_ce / counts.mtp_tokens
+        if self.model.trained_mtp:  # also without a target: parameters without gradients would count fewer steps
+            loss = loss + self.model.spec.mtp_loss_weight * sums.mtp_ce / max(counts.mtp_tokens, 1)
         for stats in sums.routers:
             if self.router.balance_loss:
                 loss = loss + self.router.balance_loss * stats.balance / counts.positions

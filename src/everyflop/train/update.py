@@ -3,16 +3,23 @@
 The loop trains with it and the micro-benchmark times it, so that both do the same.
 """
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
+from everyflop.base.errors import ExpectedNo
 from everyflop.data.windows import WindowBatch
 from everyflop.model.moe.balance import update_bias
 from everyflop.optim.part import step_on_part
 from everyflop.train.judge import fault
 from everyflop.train.session import Session
 from everyflop.train.step import Counts, StepSums, micro_batches
+
+
+class StepTooLarge(ExpectedNo):
+    """The gradients of a step need more memory than there is; no weight has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +39,26 @@ def attempt_step(session: Session, batch: WindowBatch, *, lr: float) -> Attempt:
 
 
 def compute(session: Session, batch: WindowBatch, *, whole: Counts | None = None) -> StepSums:
-    """Put a batch's gradients into the parameters and return its sums; `whole` are counts of which it is a part."""
+    """Put a batch's gradients into the parameters and return its sums; `whole` are counts of which it is a part.
+
+    Raises StepTooLarge where memory is not enough.
+    """
     session.optimizer.zero_grad(set_to_none=True)
     batches = list(micro_batches(batch, session.settled.micro_batch))
-    return session.step.forward_backward(batches, step=session.progress.step, logits=session.logits, whole=whole)
+    with memory_explained(session.settled.micro_batch, StepTooLarge):
+        return session.step.forward_backward(batches, step=session.progress.step, logits=session.logits, whole=whole)
+
+
+@contextlib.contextmanager
+def memory_explained(micro_batch: int, kind: type[ExpectedNo] = ExpectedNo) -> Iterator[None]:
+    """Say what to do where the block needs more memory than the device has."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise kind(
+            f"the training step does not fit into the device's memory: {str(error).splitlines()[0]} "
+            f"Lower train.micro_batch = {micro_batch}, or set train.recompute=layer."
+        ) from None
 
 
 def conclude(session: Session, sums: StepSums, *, lr: float, part: float = 1.0) -> Attempt:
@@ -51,7 +74,8 @@ def conclude(session: Session, sums: StepSums, *, lr: float, part: float = 1.0) 
     grad_norm = torch.nn.utils.clip_grad_norm_(parameters, clip, foreach=True).item()
     cause = fault(loss, grad_norm)
     if cause is None:
-        _apply(session, sums, lr, part)
+        with memory_explained(session.settled.micro_batch):  # the first step makes the moments
+            _apply(session, sums, lr, part)
     return Attempt(sums, loss, grad_norm, cause)
 
 

@@ -151,7 +151,7 @@ MLA = {"q_rank": 8, "kv_rank": 6, "nope_head_dim": 4, "rope_head_dim": 8, "v_hea
 SPECS = [
     {**OURS, **DENSE_FIRST, **MTP, "family": "ling-v2", "rotary_dim": 4},
     {**OURS, "family": "ling-v1"},
-    {**OURS, **DENSE_FIRST, **MTP, **MLA, "family": "deepseek-v3"},
+    {**OURS, **DENSE_FIRST, **MTP, **MLA, "n_kv_heads": 4, "family": "deepseek-v3"},
 ]
 
 
