@@ -1,5 +1,6 @@
 """Text from a model that knows nothing: what is printed is checked against the ids that `infer` yields."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from everyflop.checkpoint import save
 from everyflop.data.tokenizer import Tokenizer, train_tokenizer
 from everyflop.infer.generate import generate
 from everyflop.model.build import build_model
+from everyflop.model.hf.save import save_hf
 from everyflop.model.transformer import CausalLM
 from everyflop.spec.model import ModelSpec
 
@@ -51,6 +53,20 @@ def test_the_prompt_and_its_likeliest_continuation_are_printed(everyflop, run_di
     assert done.code == 0
     assert done.out == expected_text(model, tokenizer, "the quick", 20)
     assert len(done.out) > len("the quick\n")
+
+
+def test_a_published_model_begins_with_what_its_config_says(everyflop, model, tokenizer, tmp_path):
+    save_hf(model, tmp_path, dtype=torch.float32)
+    (tmp_path / "tokenizer.json").write_bytes(tokenizer.content)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"bos_token_id": 7, "eos_token_id": 0}))
+    ids = [7, *tokenizer.encode(["the quick"])[0].tolist()]
+    drawn = list(generate(model, ids, max_tokens=20, stop_id=tokenizer.eot_id))
+    done = everyflop("generate", tmp_path, "--prompt", "the quick", "--max-tokens", 20)
+
+    assert done.code == 0, done.err
+    assert done.out == "the quick" + tokenizer.decode([drawn])[0] + "\n"
+    assert done.out != expected_text(model, tokenizer, "the quick", 20)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 3, 2**63 - 1])

@@ -195,6 +195,18 @@ def test_a_given_tokenizer_is_used_and_copied(make_run, tmp_path, folder_of_stor
     }  # fmt: skip
 
 
+def test_what_ends_a_document_is_part_of_the_fingerprint_where_a_file_beside_says_it(
+    make_run, tmp_path, folder_of_stories, tokenizer
+):
+    (tmp_path / "tokenizer.json").write_bytes(tokenizer.content.replace(b"<|endoftext|>", b"<|end|>"))
+    run, folders = make_run(sources=str(folder_of_stories), held_out_share=0.2, tokenizer=str(tmp_path)), set()
+    for token in ("<|end|>", "a"):
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": token}))
+        folders.add(prepare(run).folder)
+
+    assert len(folders) == 2
+
+
 def test_a_tokenizer_larger_than_the_models_vocabulary_is_refused_before_any_work(make_run, tmp_path):
     run = make_run(sources=str(tmp_path / "missing"), vocab_size=500)
     model = ModelSpec.model_validate({**preset_fields("olmoe-1b-7b"), "vocab_size": 400})

@@ -89,6 +89,17 @@ def test_a_folder_that_cannot_be_walked_is_named(find, tmp_path, monkeypatch):
         find(tmp_path / "corpus")
 
 
+@pytest.mark.parametrize(("target", "where"), [("elsewhere", "a folder"), ("missing", "nothing")])
+def test_a_link_that_is_not_followed_is_named(find, tmp_path, target, where):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "a.txt").write_text("a story")
+    (tmp_path / "corpus" / "more").symlink_to(tmp_path / target)
+
+    with pytest.raises(DataError, match=f"more is a link to {where}"):
+        find(tmp_path / "corpus")
+
+
 def test_all_files_that_cannot_be_read_are_named_at_once(find, tmp_path, monkeypatch):
     for name in ("a_closed.txt", "b.txt", "c_closed.txt"):
         (tmp_path / name).write_text(name)

@@ -5,7 +5,7 @@ from everyflop.base.files import read_lines
 from everyflop.base.progress import quiet
 from everyflop.checkpoint import list_checkpoints
 from everyflop.data.prepare import prepare
-from everyflop.train.resume import find_start, refuse_changes
+from everyflop.train.resume import find_start, note_data, refuse_changes
 from everyflop.train.session import build_run_model, build_session, save_session
 from everyflop.train.telemetry import Telemetry
 
@@ -118,3 +118,21 @@ def test_a_kept_run_of_a_newer_version_is_refused(find, run_dir):
 
     with pytest.raises(UsageError, match=r"schema: is 2.*update everyflop"):
         find()
+
+
+def test_a_tokenizer_that_is_gone_is_taken_from_the_runs_own_copy(find, save_at, run_dir, tmp_path, make_settled):
+    given = tmp_path / "given"
+    given.mkdir()
+    kept = prepare(make_settled().run).tokenizer_path.read_bytes()
+    (given / "tokenizer.json").write_bytes(kept)
+    data = {"tokenizer": str(given), "vocab_size": None}
+    save_at(3, data=data)
+    (run_dir.path / "tokenizer.json").write_bytes(kept)
+    (given / "tokenizer.json").unlink()
+    given.rmdir()
+    start = find(data=data)
+
+    assert start.settled.run.data.tokenizer == str(run_dir.path)
+    assert start.changes == {}
+    note_data(start, prepare(start.settled.run).fingerprint)
+    assert start.changes == {}, "its content is the same"

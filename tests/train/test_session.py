@@ -4,7 +4,8 @@ import torch
 from everyflop.base.errors import UsageError
 from everyflop.checkpoint import open_checkpoint
 from everyflop.data.prepare import prepare
-from everyflop.train.session import build_run_model, build_session, restore_session, save_session
+from everyflop.spec.data import DataSpec
+from everyflop.train.session import build_run_model, build_session, keep_tokenizer, restore_session, save_session
 from everyflop.train.step import micro_batches
 
 
@@ -97,3 +98,18 @@ def test_mtp_weights_that_no_loss_reaches_are_not_trained(make_session):
 
     assert mtp_names(idle) == []
     assert mtp_names(trained)
+
+
+def test_a_tokenizer_in_the_home_folder_comes_with_the_files_beside_it(
+    make_run, run_dir, tmp_path, monkeypatch, make_session
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    prepared = prepare(make_session().settled.run)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "tokenizer.json").write_bytes(prepared.tokenizer_path.read_bytes())
+    (tmp_path / "own" / "tokenizer_config.json").write_text("{}")
+    run_dir.path.mkdir(parents=True, exist_ok=True)
+
+    keep_tokenizer(run_dir, DataSpec(tokenizer="~/own"), prepared)
+
+    assert (run_dir.path / "tokenizer_config.json").read_text() == "{}"

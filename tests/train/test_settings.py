@@ -31,6 +31,19 @@ def test_open_batch_and_learning_rate_come_from_the_scaling_laws(make_settled):
     assert settled.peak_lr == default_lr(settled.model, 50_000_000)
 
 
+def test_an_open_batch_is_whole_micro_batches(make_settled):
+    settled = make_settled(train={"tokens": 22_400, "batch_tokens": None, "micro_batch": 8})
+
+    assert settled.batch_tokens % (8 * 32) == 0
+    assert parse_run(settled.run.to_tables())[1] == []
+
+
+def test_a_model_from_elsewhere_that_is_too_short_for_the_run_is_refused_before_it_trains(make_run, device):
+    run = make_run()
+    with pytest.raises(UsageError, match="max_positions"):
+        settle(run, run.model.model_copy(update={"max_positions": 16}), device)
+
+
 def test_open_threads_are_all_cores(make_settled):
     assert make_settled(run={"threads": None}).threads == len(os.sched_getaffinity(0))
 

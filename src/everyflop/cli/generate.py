@@ -24,12 +24,13 @@ def generate(
     from everyflop.backend.device import detect
     from everyflop.data.tokenizer import load_tokenizer
     from everyflop.infer.generate import generate as generate_ids
-    from everyflop.infer.load import load_model, tokenizer_file
+    from everyflop.infer.load import begin_id, load_model, tokenizer_file
 
     _check_text(prompt)
     model = load_model(path).to(detect().torch)
     tokenizer = load_tokenizer(tokenizer_file(path))
-    ids = [tokenizer.eot_id, *tokenizer.encode([prompt])[0].tolist()]
+    first = begin_id(path)
+    ids = [tokenizer.eot_id if first is None else first, *tokenizer.encode([prompt])[0].tolist()]
     new_ids = generate_ids(
         model,
         tuple(ids),

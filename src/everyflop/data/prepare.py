@@ -75,11 +75,16 @@ def _fingerprint(run: RunSpec, corpus: Corpus, given: Tokenizer | None) -> str:
         "train": [_describe(source) for source in corpus.train],
         "validation": {name: [_describe(source) for source in sources] for name, sources in corpus.named.items()},
         "held_out_share": corpus.held_out_share,
-        "tokenizer": given.sha256 if given else {"vocab_size": _trained_size(run)},
+        "tokenizer": _describe_tokenizer(given) if given else {"vocab_size": _trained_size(run)},
         "seq_len": run.train.seq_len,
         "attend_within_document": run.data.attend_within_document,
     }
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def _describe_tokenizer(given: Tokenizer) -> Any:
+    """A file beside tokenizer.json says what ends a document, where the tokens themselves do not."""
+    return given.sha256 if given.names_end_of_text else [given.sha256, given.eot_id]
 
 
 def _describe(source: Source) -> dict[str, Any]:

@@ -113,13 +113,20 @@ def _matches(path: Path) -> list[Path]:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    """Yield all files that are not hidden. Path.rglob would pass over folders that cannot be read without a word."""
+    """Yield all files that are not hidden. Path.rglob would pass over folders that cannot be read without a word.
+
+    Raises DataError for a link that leads to a folder or nowhere: what is behind it would be left out unnoticed.
+    """
 
     def refuse_it(error: OSError) -> None:
         raise error
 
     for parent, folders, names in os.walk(folder, onerror=refuse_it):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        for path in (Path(parent, name) for name in [*folders, *names] if not name.startswith(".")):
+            if path.is_symlink() and not path.is_file():
+                where = "a folder" if path.is_dir() else "nothing"
+                raise DataError(f"{path} is a link to {where}, and is not followed. Name its target as a source.")
         yield from (path for name in names if not name.startswith(".") and (path := Path(parent, name)).is_file())
 
 

@@ -42,6 +42,11 @@ class Tokenizer:
         """Hash of the tokenizer.json."""
         return hashlib.sha256(self.content).hexdigest()
 
+    @property
+    def names_end_of_text(self) -> bool:
+        """Whether a token of its own says what ends a document."""
+        return self.core.token_to_id(END_OF_TEXT) is not None
+
     def encode(self, texts: Sequence[str]) -> list[NDArray[np.int64]]:
         """Return the ids of each text. What looks like a special token in a text is text like any other."""
         encodings = self.core.encode_batch_fast(list(texts), add_special_tokens=False)

@@ -21,10 +21,13 @@ def tokenizer_config(tokenizer: bytes, max_positions: int) -> bytes:
 def token_ids(tokenizer: bytes, config: bytes = b"{}") -> dict[str, int]:
     """Return config.json's special token ids: end-of-text ends a document and comes before the first.
 
-    The tokenizer's own config names it where it is called otherwise.
+    It is the one that training took: where there is none of that name, the one that the tokenizer's own config names.
     """
-    named = json.loads(config).get("eos_token") or END_OF_TEXT
-    end = named["content"] if isinstance(named, dict) else named
+    named = json.loads(config).get("eos_token")
     table = json.loads(tokenizer)
-    ids = {token["content"]: token["id"] for token in table.get("added_tokens", ())} | table["model"].get("vocab", {})
+    vocab = table["model"].get("vocab", {})
+    if isinstance(vocab, list):  # of a Unigram model: pairs of a token and its score
+        vocab = {token: number for number, (token, _) in enumerate(vocab)}
+    ids = {token["content"]: token["id"] for token in table.get("added_tokens", ())} | vocab
+    end = END_OF_TEXT if END_OF_TEXT in ids else named["content"] if isinstance(named, dict) else named
     return dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), ids[end]) if end in ids else {}

@@ -1,5 +1,6 @@
 """Load a model from either of its two homes: a checkpoint (or run directory) of ours, or an HF directory."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,12 @@ def has_tokenizer(path: Path) -> bool:
 
 def _folder(path: Path) -> Path:
     return path if is_hf(path) else find(path)
+
+
+def begin_id(path: Path) -> int | None:
+    """Return the id that texts of a published model begin with; None where its config.json names none."""
+    found = json.loads((path / "config.json").read_bytes()).get("bos_token_id") if is_hf(path) else None
+    return found if isinstance(found, int) else None
 
 
 def tokenizer_file(path: Path) -> Path:

@@ -60,12 +60,12 @@ class RunSpec(Spec):
     @property
     def dir(self) -> Path:
         """The run directory."""
-        return Path(self.run.out_dir) / self.run.name
+        return Path(self.run.out_dir).expanduser() / self.run.name
 
     @property
     def prepared_dir(self) -> Path:
         """The folder that holds prepared data, one subfolder for each fingerprint."""
-        return Path(self.data.prepared_dir or Path(self.run.out_dir) / "prepared")
+        return Path(self.data.prepared_dir or Path(self.run.out_dir) / "prepared").expanduser()
 
     def to_tables(self) -> dict[str, Any]:
         """Return the tables of an equivalent run file, without empty values."""

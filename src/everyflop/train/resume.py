@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from everyflop.backend.device import Device
-from everyflop.base.errors import DamagedFile, UsageError
+from everyflop.base.errors import DamagedFile, InvalidFile, UsageError
 from everyflop.base.progress import OpenProgress, quiet
 from everyflop.checkpoint import Checkpoint, newest_good
 from everyflop.infer.load import has_tokenizer, read_spec, tokenizer_file
@@ -38,7 +38,7 @@ def find_start(
     """
     checkpoint = _newest_good(run_dir, telemetry, progress)
     earlier = _earlier(run_dir, checkpoint)
-    settled = _settled(run, earlier, device)
+    settled = _settled(run, earlier, run_dir, device)
     if earlier is None or checkpoint is None:
         return Start(settled, checkpoint, {})
     changes = changed_numerics(settled.run, earlier)
@@ -49,12 +49,18 @@ def find_start(
 
 def settle_as_before(run: RunSpec, run_dir: RunDir, device: Device) -> Start:
     """Settle a run by its earlier settings where there are any, without looking for a checkpoint."""
-    return Start(_settled(run, _earlier(run_dir, None), device), None, {})
+    return Start(_settled(run, _earlier(run_dir, None), run_dir, device), None, {})
 
 
-def _settled(run: RunSpec, earlier: RunSpec | None, device: Device) -> Settled:
+def note_data(start: Start, fingerprint: str) -> None:
+    """Count it as a change where the checkpoint that a run goes on from was trained on other data."""
+    if start.checkpoint and (before := start.checkpoint.state["data_fingerprint"]) != fingerprint:
+        start.changes["data"] = [before, fingerprint]
+
+
+def _settled(run: RunSpec, earlier: RunSpec | None, run_dir: RunDir, device: Device) -> Settled:
     if earlier is not None:
-        run = keep_settled(run, earlier)
+        run = _with_kept_tokenizer(keep_settled(run, earlier), run_dir)
     run = _with_its_tokenizer(run)
     return settle(run, run.model or read_spec(Path(run.init_from or "")), device)
 
@@ -84,7 +90,10 @@ def _newest_good(run_dir: RunDir, telemetry: Telemetry, progress: OpenProgress) 
 def _earlier(run_dir: RunDir, checkpoint: Checkpoint | None) -> RunSpec | None:
     """Return the run as it was settled when the checkpoint was saved, or before the first one."""
     if checkpoint is not None:
-        return parse_run(tomllib.loads(checkpoint.file("run.toml").decode()))[0]
+        found, problems = parse_run(tomllib.loads(checkpoint.file("run.toml").decode()))
+        if found is None:
+            raise InvalidFile(f"{checkpoint.path}/run.toml", problems)
+        return found
     return run_dir.read_run() if run_dir.run_file.exists() else None
 
 
@@ -95,6 +104,14 @@ def _with_its_tokenizer(run: RunSpec) -> RunSpec:
         return run
     tokenizer = str(tokenizer_file(Path(run.init_from)).parent)
     return run.model_copy(update={"data": run.data.model_copy(update={"tokenizer": tokenizer})})
+
+
+def _with_kept_tokenizer(run: RunSpec, run_dir: RunDir) -> RunSpec:
+    """Take the run's own copy of its tokenizer where the given one is gone, as with a checkpoint of another run."""
+    given, kept = run.data.tokenizer, run_dir.path / "tokenizer.json"
+    if given == "train" or Path(given).expanduser().exists() or not kept.exists():
+        return run
+    return run.model_copy(update={"data": run.data.model_copy(update={"tokenizer": str(run_dir.path)})})
 
 
 def refuse_changes(changes: dict[str, Any]) -> None:

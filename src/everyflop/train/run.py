@@ -22,7 +22,7 @@ from everyflop.train.local_islands import train_local
 from everyflop.train.loop import Loop
 from everyflop.train.plan import Planned, apply_plan, keep_plan, kept_plan, open_plan
 from everyflop.train.predicted import plan_line
-from everyflop.train.resume import Start, find_start, refuse_changes
+from everyflop.train.resume import Start, find_start, note_data, refuse_changes
 from everyflop.train.run_dir import RunDir, claim
 from everyflop.train.session import Session, build_run_model, build_session, keep_tokenizer, restore_session
 from everyflop.train.telemetry import Telemetry
@@ -65,10 +65,9 @@ def train(
         torch.set_num_threads(start.settled.threads)
         session, measured = _build(start, device, out, resume=resume, planned=planned)
         prepared = prepare(start.settled.run, progress=progress)
-        if start.checkpoint and start.checkpoint.state["data_fingerprint"] != prepared.fingerprint:
-            start.changes["data"] = [start.checkpoint.state["data_fingerprint"], prepared.fingerprint]
-            if not allow_change:
-                refuse_changes(start.changes)
+        note_data(start, prepared.fingerprint)
+        if not allow_change:
+            refuse_changes(start.changes)
         _open_run_dir(start, session, run_dir, telemetry, prepared)
         if planned:
             keep_plan(planned, run_dir, telemetry)

@@ -1,6 +1,5 @@
 """Everything one training process holds, how it is built, and how it goes to and from a checkpoint."""
 
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,7 +88,7 @@ def environment(settled: Settled, device: Device) -> dict[str, Any]:
     return {
         "torch": torch.__version__.partition("+")[0],
         "device": device.type,
-        "instruction_set": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else platform.machine(),
+        "instruction_set": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else device.name,
         "kernels": {choice.kernel: choice.implementation for choice in choices},
     }
 
@@ -110,7 +109,7 @@ def kernel_choices(settled: Settled, device: Device) -> list[Choice]:
 def keep_tokenizer(run_dir: RunDir, data: DataSpec, prepared: Prepared) -> None:
     """Put the tokenizer into the run directory, with the files that lie beside a given one."""
     write_atomic(run_dir.path / "tokenizer.json", prepared.tokenizer_path.read_bytes())
-    given = Path(data.tokenizer)
+    given = Path(data.tokenizer).expanduser()
     for file in [(given if given.is_dir() else given.parent) / name for name in COMPANIONS if given.exists()]:
         if file.is_file():
             write_atomic(run_dir.path / file.name, file.read_bytes())

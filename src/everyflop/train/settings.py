@@ -43,10 +43,11 @@ class Settled:
 def settle(run: RunSpec, model: ModelSpec, device: Device) -> Settled:
     """Decide threads, precision, batch, micro-batch and learning rate where the run leaves them open.
 
-    Raises UsageError if the run is too short for one step.
+    Raises UsageError if the run is too short for one step, or what it leaves open does not fit what it says.
     """
     train = run.train
-    batch_tokens = train.batch_tokens or default_batch_tokens(model, train.tokens, train.seq_len)
+    unit = train.seq_len * (train.micro_batch or 1)
+    batch_tokens = train.batch_tokens or default_batch_tokens(model, train.tokens, unit)
     if batch_tokens > train.tokens:
         raise UsageError(
             f"train.tokens = {train.tokens} is less than one batch of {batch_tokens} tokens. Train on more tokens, "
@@ -67,6 +68,8 @@ def settle(run: RunSpec, model: ModelSpec, device: Device) -> Settled:
             "optim": run.optim.model_copy(update={"lr": peak_lr}),
         }
     )
+    if misfits := full.all_misfits():
+        raise UsageError("the run does not fit together: " + "; ".join(f"{key} {what}" for key, what in misfits))
     by_law = train.batch_tokens is None or run.optim.lr is None
     note = law_note(training_compute(model, train.tokens)) if by_law else None
     return Settled(full, model, threads, batch_tokens, micro_batch, precision, compiles, peak_lr, note)
@@ -118,6 +121,9 @@ def _fill(section, earlier, *names: str):
 NOT_NUMERIC = ("run.name", "run.out_dir", "data.prepared_dir", "train.validate_", "checkpoint.", "money.")
 """Keys that may change on resume: they do not touch the weights."""
 
+IN_FINGERPRINT = ("data.tokenizer",)
+"""Keys that only say where something lies: what it holds is in the data's fingerprint, which is compared as well."""
+
 
 def changed_numerics(run: RunSpec, earlier: RunSpec) -> dict[str, Any]:
     """Return the settings that affect weights and differ: key -> [earlier, now]."""
@@ -130,5 +136,5 @@ def changed_numerics(run: RunSpec, earlier: RunSpec) -> dict[str, Any]:
     return {
         key: [before.get(key), now.get(key)]
         for key in keys
-        if key not in may_change and not key.startswith(NOT_NUMERIC)
+        if key not in may_change and not key.startswith((*NOT_NUMERIC, *IN_FINGERPRINT))
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -141,7 +142,12 @@ def _write_shards(folder: Path, shards: list[list[Planned]], tensors: Mapping[st
             name: part.of(tensors[part.ours]).detach().to("cpu", dtype, copy=True).contiguous()
             for name, part, dtype in shard
         }
-        save_file(content, folder / file, metadata={"format": "pt"})
+        try:
+            save_file(content, folder / file, metadata={"format": "pt"})
+        except SafetensorError as error:  # also where the system has no room
+            raise UsageError(
+                f"{folder / file} cannot be written: {error}. Free some space, then export again."
+            ) from None
         bar.advance(len(shard))
         placed |= dict.fromkeys(content, file)
         total += sum(tensor.nbytes for tensor in content.values())
