@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from everyflop.base.files import read_lines
+from everyflop.islands.samples import numbers
 
 
 def one_line(text: str) -> str:
@@ -25,3 +26,18 @@ def wait_for_step(run_dir: Path, step: int, process) -> None:
 
 def weights_of(run_dir: Path) -> str:
     return json.loads((run_dir / "summary.json").read_text())["weights_sha256"]
+
+
+def used_samples(run_dir: Path) -> list[int]:
+    records = read_lines(run_dir / "rounds.jsonl")
+    return [n for record in records for member in record["members"].values() for n in numbers(member["ranges"])]
+
+
+def events(run_dir: Path, kind: str) -> list[dict]:
+    return [event for event in read_lines(run_dir / "events.jsonl") if event["event"] == kind]
+
+
+def wait_for_round(run_dir: Path, number: int, process) -> None:
+    while not any(record["round"] >= number for record in read_lines(run_dir / "rounds.jsonl")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)

@@ -92,8 +92,9 @@ class Run:
         if round_number >= 0:
             self.stands[name] = {"round": round_number, "hash": anchor or f"h{round_number}", "record": record}
         stand = self.stands.setdefault(name, {"round": 0, "hash": "h0", "record": None})
-        stand = {**stand, "fresh": name not in self.old}
-        member = self.course.admit(name, {**stand, "facts": self.facts, "tokens_per_s": speed}, Wire())
+        stand = {**stand, "fresh": name not in self.old, "arithmetic": "one"}
+        hello = {**stand, "facts": self.facts, "tokens_per_s": speed, "session": name}
+        member = self.course.admit(name, hello, Wire())
         if isinstance(member, str):
             return member
         self.members[name], member.pulse = member, Wire()
@@ -128,6 +129,7 @@ class Run:
         sizes = {"n": 1, "n_stats": 1, "stats_dtype": "float64", "dtype": "float32", "compress": "fp32", "lost_s": 0.0}
         seconds = {"train_s": float(samples > 0), "round_s": 1.0, "sequences": 1, "reach": 1.0, "sizes": [1]}
         stand = {"round": begin["round"], "hash": self.stands[name]["hash"], "leave": leave}
+        stand |= {"weights": stand["hash"], "arithmetic": "one", "skipped": 0}
         reply = self.course.take(
             self.members[name], {**work, **sizes, **seconds, **stand, **facts}, memoryview(payload), whole=whole
         )
@@ -138,7 +140,7 @@ class Run:
 
     def _rejoin(self, name: str, reply: Any) -> Any:
         self.begins.pop(name, None)
-        self.course.stand(self.members[name], {**self.stands[name], "fresh": False})
+        self.course.stand(self.members[name], {**self.stands[name], "fresh": False, "arithmetic": "one"})
         return reply
 
     def answer(self, name: str) -> Any:
@@ -195,7 +197,8 @@ class Run:
             return
         if donors := self.course.donors(self.members[name]):
             self.stands[name] = self.stands[donors[0].name]
-        self.course.stand(self.members[name], {**self.stands[name], "fresh": name not in self.old})
+        fresh = name not in self.old
+        self.course.stand(self.members[name], {**self.stands[name], "fresh": fresh, "arithmetic": "one"})
 
     def used(self) -> list[int]:
         """Return the samples that the log says were used, in its order."""

@@ -9,7 +9,17 @@ from everyflop.islands.commit import Merged, Update, merge_updates
 from everyflop.islands.rounds import Exchange, Round
 from everyflop.spec.islands import IslandsSpec
 
-TIMES = {"sequences": 1, "reach": 1.0, "sizes": [1], "train_s": 1.0, "round_s": 2.0, "lost_s": 1.0}
+REST = {
+    "skipped": 0,
+    "weights": "h",
+    "arithmetic": "one",
+    "sequences": 1,
+    "reach": 1.0,
+    "sizes": [1],
+    "train_s": 1.0,
+    "round_s": 2.0,
+    "lost_s": 1.0,
+}
 
 
 def update(
@@ -20,6 +30,9 @@ def update(
     tokens: int = 100,
     steps: int = 1,
     anchor: str = "h",
+    weights: str = "h",
+    arithmetic: str = "one",
+    skipped: int = 0,
     how: str = "fp32",
     whole: bool = True,
     cut: int = 0,
@@ -29,14 +42,15 @@ def update(
     payload = bytes(encode(array, how)) + np.array(statistics, dtype=np.float64).tobytes()
     facts = {"n": array.size, "dtype": "float32", "compress": how, "hash": anchor}
     facts |= {"n_stats": len(statistics), "stats_dtype": "float64"}
-    header = {**facts, **TIMES, "steps": steps, "tokens": tokens, "samples": tokens // 10}
+    header = {**facts, **REST, "steps": steps, "tokens": tokens, "samples": tokens // 10}
+    header |= {"weights": weights, "arithmetic": arithmetic, "skipped": skipped}
     return Update(island, header, memoryview(payload[: len(payload) - cut] + more), whole)
 
 
 def nothing(island: str, anchor: str = "h") -> Update:
     """Return what an island hands in that came too late to train."""
     header = {"n": 0, "dtype": "float64", "n_stats": 0, "stats_dtype": "float64", "compress": "fp32", "hash": anchor}
-    return Update(island, {**header, **TIMES, "steps": 0, "tokens": 0, "samples": 0}, memoryview(b""), True)
+    return Update(island, {**header, **REST, "steps": 0, "tokens": 0, "samples": 0}, memoryview(b""), True)
 
 
 def merged(
@@ -108,6 +122,8 @@ def test_gradients_travel_as_fp32_whatever_weights_do():
     [
         (update("c", [1.0, 1.0], whole=False), "damaged on the way"),
         (update("c", [1.0, 1.0], anchor="other"), "its anchor is not that of the others"),
+        (update("c", [1.0, 1.0], weights="other"), "its weights are not those of others that round alike"),
+        (update("c", [1.0, 1.0], steps=3, skipped=3), "no loss or gradient of its steps was finite"),
         (update("c", [1.0, 1.0], cut=12), "bytes where 2 numbers"),
         (update("c", [1.0, 1.0], cut=4), "bytes"),
         (update("c", [1.0, 1.0], more=b"12345678"), "bytes"),
@@ -121,6 +137,8 @@ def test_gradients_travel_as_fp32_whatever_weights_do():
     ids=[
         "damaged",
         "anchor",
+        "weights",
+        "all skipped",
         "short",
         "statistics cut",
         "long",
@@ -140,6 +158,13 @@ def test_an_unsound_update_is_left_out_and_its_island_must_rejoin(bad: Update, w
     assert [name for name, verdict in result.verdicts.items() if not verdict.accepted] == ["c"]
     assert list(result.must_rejoin) == ["c"]
     assert why in result.must_rejoin["c"]
+
+
+def test_weights_may_differ_where_devices_round_unlike():
+    result = merged(update("a", [1.0]), update("b", [3.0], weights="other", arithmetic="another"), exchange="gradients")
+
+    assert numbers(result, 1) == [4.0]
+    assert result.must_rejoin == {}
 
 
 def test_an_update_that_is_somewhat_too_large_is_clipped_and_its_island_stays():

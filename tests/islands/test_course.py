@@ -91,10 +91,27 @@ def test_a_commit_waits_for_who_is_being_given_the_anchor_but_not_for_ever(new_r
     run.now_s += 9
 
     assert not run.course.advance()
-    run.course.stand(run.members["b"], run.stands["b"] | {"fresh": True})
+    run.course.stand(run.members["b"], run.stands["b"] | {"fresh": True, "arithmetic": "one"})
     assert run.part("b") == {"kind": "fetch"}  # it got nothing, and asks again
     run.now_s += 9
     assert run.course.advance()
+
+
+def test_a_commit_waits_for_as_long_as_the_anchor_travels(new_run):
+    run = new_run("abc", join_s=0.0, heartbeat_s=1000.0)
+    run.join("a", 5)
+    run.part("a")
+    run.join("b", 2)
+    run.hand_in("a")
+    run.members["b"].fetching = True
+    for _ in range(10):
+        run.now_s += 9
+        run.members["b"].connection.sent_bytes += 100_000
+        assert not run.course.gone()
+        assert not run.course.advance()
+
+    run.now_s += 11
+    assert run.course.advance(), "nothing has arrived for longer than that"
 
 
 def test_an_island_that_leaves_is_not_in_the_next_round(new_run):
@@ -189,6 +206,15 @@ def test_who_joins_a_run_that_has_ended_is_told_so_and_does_not_finish_it_for_al
     run.round("b")
 
     assert run.join("a") == {"kind": "ended", "how": "finished", "leader": "b"}
+
+
+def test_a_leader_that_came_back_without_the_end_does_not_finish_the_run(new_run):
+    run = new_run(batches=2)
+    run.join_all()
+    run.round("a", "b")
+    run.lose("a")
+
+    assert run.join("a", 0, record=None) == {"kind": "ended", "how": "finished", "leader": ""}
 
 
 def test_the_first_island_of_the_run_file_leads(new_run):

@@ -1,9 +1,17 @@
 import socket
+import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
 from everyflop.base.errors import UsageError
+from everyflop.islands.coordinator import Coordinator
+from everyflop.islands.course import Course
 from everyflop.islands.member import Ended, Member, Standing
+from everyflop.islands.round_log import RoundLog
+from everyflop.islands.wire import Connection
+from everyflop.spec.islands import IslandSpec, IslandsSpec
 
 
 @pytest.fixture
@@ -29,3 +37,84 @@ def test_an_island_that_is_to_stop_waits_for_no_coordinator(nobody):
 def test_an_island_whose_patience_ends_says_where_it_looked(nobody):
     with pytest.raises(UsageError, match=f"the coordinator at {nobody} cannot be reached"):
         member(nobody, patience_s=0.0).join(Standing(0, "", None))
+
+
+HOW = IslandsSpec(heartbeat_s=1.0, join_s=0.0, steps=2, rounds="steps", sync_share=0.0, round_share=1.0)
+START = Standing(0, "h0", None)
+
+
+class Listener:
+    def __init__(self):
+        self.events: list[dict] = []
+
+    def event(self, kind, **facts):
+        self.events.append({"event": kind, **facts})
+
+    def committed(self, record, steps):
+        pass
+
+    def rewound(self, number):
+        pass
+
+
+@pytest.fixture
+def coordinator(tmp_path) -> Iterator[tuple[Coordinator, str]]:
+    """A coordinator of the islands a and b, with its address."""
+    islands = (IslandSpec(name="a"), IslandSpec(name="b"))
+    one = Coordinator(Course(islands, HOW, RoundLog(tmp_path / "rounds.jsonl"), Listener()))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=one.serve, args=(listening, b"secret"), daemon=True).start()
+        yield one, f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.fixture
+def joined(coordinator) -> Iterator[Member]:
+    """The island a, in the first round."""
+    facts = {"train": {"tokens": 400, "seq_len": 10, "batch_tokens": 40}, "islands": HOW.model_dump(mode="json")}
+    one = Member("a", coordinator[1], b"secret", facts=facts, tokens_per_s=1.0, heartbeat_s=1.0, give_state=dict)
+    assert one.join(START)["kind"] == "begin"
+    yield one
+    one.leave()
+
+
+def connections_of(member: Member) -> list[Connection]:
+    found = [member._main, member._pulse]
+    assert all(found)
+    return found
+
+
+def test_an_island_is_told_to_hurry_when_its_coordinator_is_gone(coordinator, joined):
+    assert not joined.hurry.wait(0.3)
+    with coordinator[0]._changed:
+        coordinator[0].course.roster.members["a"].pulse.close()
+
+    assert joined.hurry.wait(5.0)
+
+
+def test_an_island_that_leaves_by_itself_is_in_no_hurry(joined):
+    joined.leave()
+
+    assert not joined.hurry.wait(0.3)
+
+
+def test_a_pulse_that_comes_after_all_were_told_to_hurry_is_told_too(coordinator, joined):
+    coordinator[0].stop()
+    assert joined.hurry.wait(5.0)
+    joined.hurry.clear()
+    joined._open_pulse()
+
+    assert joined.hurry.wait(5.0)
+
+
+def test_a_process_that_comes_back_gets_its_own_pulse_and_not_that_of_the_one_before(coordinator, joined):
+    old = connections_of(joined)
+    joined._closed.set()  # it shows no life any more, and its connections stay open, as those of a lost machine do
+    new = Member("a", coordinator[1], b"secret", facts=joined.facts, tokens_per_s=1.0, heartbeat_s=1.0, give_state=dict)
+    started_s = time.monotonic()
+
+    assert new.join(START)["kind"] == "begin"
+    assert time.monotonic() - started_s < 4.0
+    time.sleep(1.5)
+    assert [m.lost for m in coordinator[0].course.roster.members.values()] == [""], "its pulse is heard"
+    assert all(old)
+    new.leave()

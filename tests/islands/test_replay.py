@@ -8,7 +8,7 @@ def record(number: int, *, members=("a", "b"), joins=1, ahead=0, hash="2d0680053
     return {
         "round": number,
         "tokens": 100 * (number + 1),
-        "members": {name: {"hash": hash} for name in members},
+        "members": {name: {"hash": hash, "weights": hash} for name in members},
         "accounts": {name: {"joins": joins} for name in ("a", "b")},
         "ahead": ahead,
     }

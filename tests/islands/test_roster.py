@@ -79,3 +79,22 @@ def test_an_island_whose_update_is_on_its_way_does_not_hang_and_signs_of_life_ar
 
     assert said[0] == ""
     assert said[-1] == "no progress for 20.0 s: it hangs"
+
+
+def test_an_island_that_gives_its_state_does_not_hang():
+    pulse = Wire()
+    one = in_round(Wire(), pulse)
+    for second in range(0, 60, 2):
+        pulse.received_bytes += 10_000
+        assert gone_at(one, second) == ""
+
+
+def test_an_island_that_saves_has_as_long_as_for_its_first_step():
+    one = in_round(Wire(), Wire())
+    one.note_sign({"progress": 1, "step_s": 1.0, "busy": True}, 0.0)
+    one.last_seen_s = 601.0
+
+    assert gone_at(one, 599.0) == ""
+    assert gone_at(one, 601.0) == "no progress for 600.0 s: it hangs"
+    one.note_sign({"progress": 1, "step_s": 1.0, "busy": False}, 599.0)
+    assert gone_at(one, 601.0) == ""

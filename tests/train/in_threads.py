@@ -29,6 +29,7 @@ from everyflop.train.stop import StopRequest
 from everyflop.train.update import attempt_step
 
 Spoil = Callable[[str, Header, Payload], tuple[Header, Payload]]
+Touch = Callable[[str, Island], None]
 
 SECRET = b"a secret of tests"
 
@@ -73,8 +74,16 @@ class BadMember(Member):
 
 
 def train_islands(
-    settled: Settled, prepared: Prepared, device, folder, *, dtype=torch.float64, spoil: Spoil | None = None
+    settled: Settled,
+    prepared: Prepared,
+    device,
+    folder,
+    *,
+    dtype=torch.float64,
+    spoil: Spoil | None = None,
+    touch: Touch = lambda name, island: None,
 ) -> Outcome:
+    """Train a run's islands; `touch` may change each before it begins."""
     folder.mkdir(exist_ok=True)
     run, listener = settled.run, Listener()
     coordinator = Coordinator(Course(run.island, run.islands, RoundLog(folder / "rounds.jsonl"), listener))
@@ -100,6 +109,7 @@ def train_islands(
             stream = prepared.train(run.run.seed)
             steps = LocalSteps(spec, replica, stream, mfu=lambda tokens_per_s: 0.0, simulated=simulated)
             part = Island(run.islands, steps, member, after_commit=lambda record, leads: None)
+            touch(spec.name, part)
             ended[spec.name] = part.run(StopRequest())[0]
             member.leave()
 

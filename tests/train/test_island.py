@@ -11,6 +11,7 @@ from everyflop.islands.flat import moved_from
 from everyflop.islands.samples import numbers
 from everyflop.optim.part import step_on_part
 from everyflop.train.replica import Replica
+from everyflop.train.router_vector import routers_to_vector
 from everyflop.train.session import Session
 from everyflop.train.update import compute, conclude
 
@@ -205,3 +206,16 @@ def test_steps_done_ahead_of_a_round_are_as_long_as_its_own(islands_run, device)
     replica.train_on(0.1, 0.25)
 
     assert moved_from(replica.anchor_now(), replica.parameters) == pytest.approx(ahead / 4, rel=1e-6, abs=1e-12)
+
+
+def test_steps_done_ahead_of_a_commit_keep_what_they_did_to_the_routers(islands_run, device):
+    session, replica, stream = on_half_of_a_batch(islands_run, device)
+    conclude(session, compute(session, stream.batch(0, 4)), lr=1e-3, part=0.5)
+    _, statistics = replica.hand_in(1)
+    conclude(session, compute(session, stream.batch(4, 4)), lr=1e-3, part=0.5)
+    ahead = routers_to_vector(session)
+
+    replica.move_to(replica.anchor_now(), statistics, ahead=1)
+
+    assert np.abs(ahead - statistics[: len(ahead)]).max() > 1e-4
+    assert routers_to_vector(session) == pytest.approx(ahead, abs=1e-6)

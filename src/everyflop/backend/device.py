@@ -1,6 +1,7 @@
 """The device that this process trains on: its name and its abilities."""
 
 import os
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +64,16 @@ def _cpu_name() -> str:
 def _cpu_has_fast_bf16() -> bool:
     found = torch.cpu.get_capabilities()
     return any(found.get(unit, False) for unit in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+def arithmetic(device: torch.device) -> str:
+    """Return what decides how a device rounds sums: where it is the same, so are the bits of an optimizer's step."""
+    if device.type == "cpu":
+        kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    else:
+        name = getattr(torch.get_device_module(device), "get_device_name", lambda: device.type)
+        kind = f"{device.type} {name()}"
+    return f"{kind}, torch {torch.__version__}"
 
 
 def synchronize(device: torch.device) -> None:

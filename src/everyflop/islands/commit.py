@@ -14,13 +14,16 @@ from everyflop.islands.merge import Work, coefficients, mean_steps, norm, token_
 from everyflop.islands.rounds import Round
 from everyflop.spec.islands import IslandsSpec
 
-NOTED = ("hash", "sequences", "reach", "sizes", "train_s", "round_s", "lost_s")
+NOTED = ("hash", "weights", "sequences", "reach", "sizes", "train_s", "round_s", "lost_s")
 """What a commit says of an update as the island said it."""
 
 STATISTICS = "statistics of "
 """Before a kind of exchange: what the norms of statistics are remembered as."""
 
-NEEDED = {*NOTED, "round", "steps", "tokens", "samples", "n", "dtype", "n_stats", "stats_dtype", "compress", "leave"}
+NEEDED = {
+    *{*NOTED, "round", "steps", "skipped", "tokens", "samples", "n", "dtype", "n_stats", "stats_dtype", "compress"},
+    *{"leave", "arithmetic"},
+}
 """What the header of every update has."""
 
 
@@ -144,7 +147,7 @@ def merge_updates(
 
 def _read(updates: Mapping[str, Update], trained: Mapping[str, Update]) -> tuple[dict[str, Flat], dict[str, str]]:
     """Return the numbers of those updates that can be merged, and why the others cannot."""
-    agreed = most_common([update.header["hash"] for update in updates.values()])
+    agreed, alike = most_common([update.header["hash"] for update in updates.values()]), _weights_alike(updates)
     shapes = Counter(_shape(update) for update in trained.values())
     agreed_shape = max(sorted(shapes), key=lambda shape: shapes[shape], default=None)
     arrays: dict[str, Flat] = {}
@@ -152,16 +155,28 @@ def _read(updates: Mapping[str, Update], trained: Mapping[str, Update]) -> tuple
     for name, update in sorted(updates.items()):  # in one order everywhere: sums depend on it
         if update.header["hash"] != agreed:
             whys[name] = "its anchor is not that of the others"
+        elif update.header["weights"] != alike[update.header["arithmetic"]]:
+            whys[name] = "its weights are not those of others that round alike"
         elif name in trained and _shape(update) != agreed_shape:
             whys[name] = "its numbers are those of another model"
         elif not update.whole:
             whys[name] = "damaged on the way"
+        elif name in trained and update.header["skipped"] == update.steps:
+            whys[name] = "no loss or gradient of its steps was finite"
         elif name in trained:
             try:
                 arrays[name] = update.array()
             except ValueError as error:
                 whys[name] = str(error)
     return arrays, whys
+
+
+def _weights_alike(updates: Mapping[str, Update]) -> dict[str, str]:
+    """Return, for each way of rounding, the hash of the weights that most islands with it have."""
+    found: dict[str, list[str]] = {}
+    for update in updates.values():
+        found.setdefault(update.header["arithmetic"], []).append(update.header["weights"])
+    return {arithmetic: most_common(hashes) for arithmetic, hashes in found.items()}
 
 
 def _earlier(kind: str, names: Iterable[str], rates: Mapping[str, list[float]]) -> dict[str, list[float]]:

@@ -114,11 +114,18 @@ class Coordinator:
 
     def _serve_pulse(self, connection: Connection, hello: Header) -> None:
         """Take an island's signs of life; through the same connection it is asked for its state."""
+        members, now_s = self.course.roster.members, self.course.now_s
         with self._changed:
-            member = self.course.roster.members.get(str(hello.get("island")))
-            if member is None:
-                return
+            give_up_s = now_s() + 2 * self.course.how.heartbeat_s
+            while (member := members.get(str(hello.get("island")))) is None or member.session != hello["session"]:
+                if now_s() > give_up_s:
+                    return
+                self._changed.wait(TICK_S)  # it is not admitted yet: a process that was before it is still missed
+            self.course.roster.charge(now_s())
             member.pulse = connection
+            member.traffic()  # counted from here on: another pulse may have been there before
+            if self._hurried:
+                connection.send({"kind": "hurry"})
         while True:
             header, payload = connection.receive()
             with self._changed:
@@ -128,9 +135,8 @@ class Coordinator:
                     if header["request"] in self._states:  # else who asked is gone
                         self._states[header["request"]] = (header, payload)
                         self._changed.notify_all()
-                elif header["progress"] != member.progress:
-                    member.progress, member.progressed_s = header["progress"], now
-                    member.longest_step_s = max(member.longest_step_s, header["step_s"])
+                else:
+                    member.note_sign(header, now)
 
     def _serve_island(self, connection: Connection, hello: Header) -> None:
         member = self._admit(connection, hello)
@@ -158,7 +164,7 @@ class Coordinator:
         """Take an island in, or tell it why not."""
         name = str(hello.get("island"))
         with self._changed:
-            give_up_s = self.course.now_s() + self.course.how.heartbeat_s
+            give_up_s = self.course.now_s() + self.course.how.heartbeat_s + 1.0
             while name in self.course.roster.members and self.course.now_s() < give_up_s:
                 self._changed.wait(TICK_S)  # one that was killed a moment ago is about to be missed
             admitted = self.course.admit(name, hello, connection)
@@ -198,13 +204,14 @@ class Coordinator:
                 return _RETRY
             self._requests += 1
             request, pulse = self._requests, donor.pulse
-            self._states[request] = None
+            self._states[request], joiner.fetching = None, True
         try:
             pulse.send({"kind": "give_state", "request": request})
         except Broken:
             return _RETRY
         with self._changed:
             while self._states[request] is None and not donor.lost and not joiner.lost:
+                joiner.progressed_s = max(joiner.progressed_s, donor.progressed_s)
                 self._changed.wait(TICK_S)
             state = self._states.pop(request)
             if state is None:

@@ -24,9 +24,6 @@ from everyflop.islands.wire import Header
 from everyflop.spec.islands import IslandSpec, IslandsSpec
 from everyflop.spec.train import TrainSpec
 
-CATCH_UP_S = 10.0
-"""How long a commit waits for an island that is just being given the anchor: it would miss the round otherwise."""
-
 MOST_BARREN = 5
 """After this many rounds without a sound update the weights are the cause, not the data."""
 
@@ -89,7 +86,8 @@ class Course:
             self.facts, self.train = facts, TrainSpec(**facts["train"])
         now = self.now_s()
         self.roster.charge(now)
-        member = Member(name, connection, float(hello["tokens_per_s"]), last_seen_s=now, progressed_s=now)
+        facts = {"session": hello["session"], "measured": float(hello["tokens_per_s"])}
+        member = Member(name, connection, **facts, last_seen_s=now, progressed_s=now)
         member.speed = first_speed(self.islands[name], self.how, member.measured)
         self.roster.admit(member)
         self._gathering_s = now if self._gathering_s is None else self._gathering_s
@@ -100,11 +98,13 @@ class Course:
         """Take note of where an island stands."""
         member.round, member.hash, member.record = header["round"], header["hash"], header["record"]
         member.phase, member.progressed_s, member.fresh = "joining", self.now_s(), header["fresh"]
+        member.fetching, member.arithmetic = False, header["arithmetic"]
 
     def part(self, member: Member) -> Reply | None:
         """Return an island's part in the round that is under way, or that it needs the anchor; None: not yet."""
         if self.ended:
-            return self._ended_reply()
+            holds_the_end = member.record == self._last
+            return self._ended_reply(self.leader if holds_the_end or member.name != self.leader else "")
         if self.round is None:
             return None
         if member.name in self.updates:
@@ -129,9 +129,9 @@ class Course:
         return self._begin(member.name, sequences=share, steps=steps, ranges=ranges)
 
     def donors(self, joiner: Member) -> list[Member]:
-        """Return islands that hold the anchor and can give it, the leader first."""
+        """Return islands that hold the anchor and can give it, first those that round alike, and of them the leader."""
         able = [member for member in self._in_round() if member.pulse is not None and member is not joiner]
-        return sorted(able, key=lambda member: member.name != self.leader)
+        return sorted(able, key=lambda one: (one.arithmetic != joiner.arithmetic, one.name != self.leader))
 
     def drop(self, member: Member, why: str) -> None:
         """Let an island go: its samples return, and what it handed in before it was lost still counts."""
@@ -280,8 +280,7 @@ class Course:
         return [member for member in self.roster.members.values() if member.name in self.begins]
 
     def _all_handed_in(self) -> bool:
-        catching_up = [m for m in self.roster.members.values() if m.phase == "catching up"]
-        if any(self.now_s() - m.behind[1] < CATCH_UP_S for m in catching_up):
+        if any(member.catches_up(self.now_s()) for member in self.roster.members.values()):
             return False
         return all(member.name in self.updates for member in self._in_round())
 
@@ -390,8 +389,8 @@ class Course:
     def _end(self, how: str) -> None:
         self.round, self.ended, self.roster.closed = None, how, True
 
-    def _ended_reply(self) -> Reply:
-        return {"kind": "ended", "how": self.ended, "leader": self.leader}, b""
+    def _ended_reply(self, leader: str | None = None) -> Reply:
+        return {"kind": "ended", "how": self.ended, "leader": self.leader if leader is None else leader}, b""
 
     def _release(self, name: str) -> None:
         self.begins.pop(name, None)

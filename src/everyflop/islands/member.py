@@ -1,10 +1,11 @@
 """An island's side of the protocol: join, hand in, give its state to those who come, show that it lives."""
 
 import contextlib
+import secrets
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +46,8 @@ class Standing:
     round: int
     hash: str
     record: dict[str, Any] | None
+    arithmetic: str = ""
+    """How it rounds: while gradients are exchanged, only who rounds alike has the same weights in every bit."""
 
 
 class Member:
@@ -70,10 +73,14 @@ class Member:
         self._give_state, self._heartbeat_s = give_state, heartbeat_s
         self._main: Connection | None = None
         self._pulse: Connection | None = None
+        self._pulse_lost = False
         self.hurry = threading.Event()
-        """Set when the round is to end after the step at hand."""
-        self.progress, self.step_s = 0, 0.0
-        """What the pulse tells: a count that grows with every step, and how long the last one took."""
+        """Set when the round is to end after the step at hand: the run stops, or the coordinator is gone."""
+        self.progress, self.step_s, self._busy = 0, 0.0, False
+        """What the pulse tells: a count that grows with every step, how long the last one took, and whether this island
+        does what has no steps."""
+        self._session = ""
+        """Tells the coordinator which pulse is whose, where a dead process of this island still has a connection."""
         self.send_s = 0.0
         """How long it took to send the last update."""
         self.stopping: Callable[[], bool] = lambda: False
@@ -87,14 +94,15 @@ class Member:
         Raises UsageError when the island is refused or no coordinator is found, Ended when the run is over.
         """
         message = {"kind": "join", "round": standing.round, "hash": standing.hash, "record": standing.record}
-        message["fresh"] = not self.progress
+        message |= {"fresh": not self.progress, "arithmetic": standing.arithmetic}
         while True:
             try:
                 fresh = self._main is None
                 main = self._connected()
                 if fresh:
-                    hello = {"island": self.island, "facts": self.facts, "tokens_per_s": self.tokens_per_s}
-                    main.send({**message, **hello})
+                    self._session = secrets.token_hex(8)
+                    hello = {"island": self.island, "session": self._session, "facts": self.facts}
+                    main.send({**message, **hello, "tokens_per_s": self.tokens_per_s})
                     self._open_pulse()
                 else:
                     main.send(message)
@@ -126,6 +134,8 @@ class Member:
             self._main.send({"kind": "hand_in", **header}, payload)
             self.send_s = time.monotonic() - started_s
             reply, merged = self._main.receive()
+            if self._pulse_lost:
+                self._open_pulse()
         except Broken:
             self._disconnect()
             return None
@@ -133,6 +143,15 @@ class Member:
             self._disconnect()
             return None
         return _checked(reply), merged
+
+    @contextlib.contextmanager
+    def busy(self) -> Iterator[None]:
+        """Show that this island saves or validates while the block runs: it does no steps, and does not hang."""
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
 
     def leave(self) -> None:
         """Say goodbye."""
@@ -162,15 +181,16 @@ class Member:
         return self._main
 
     def _disconnect(self) -> None:
-        for connection in (self._main, self._pulse):
+        connections, self._main, self._pulse = (self._main, self._pulse), None, None
+        for connection in connections:
             if connection is not None:
                 connection.close()
-        self._main = self._pulse = None
 
     def _open_pulse(self) -> None:
         pulse = connect(self.address, self._secret, link=self._link, tls=self._tls)
-        pulse.send({"kind": "pulse", "island": self.island})
-        self._pulse = pulse
+        pulse.send({"kind": "pulse", "island": self.island, "session": self._session})
+        self._pulse, self._pulse_lost = pulse, False
+        self.hurry.clear()
         works = (self._beat, self._listen)
         self._threads = [threading.Thread(target=work, args=(pulse,), daemon=True) for work in works]
         for thread in self._threads:
@@ -179,7 +199,7 @@ class Member:
     def _beat(self, pulse: Connection) -> None:
         with contextlib.suppress(Broken):
             while pulse is self._pulse and not self._closed.is_set():
-                pulse.send({"kind": "pulse", "progress": self.progress, "step_s": self.step_s})
+                pulse.send({"kind": "pulse", "progress": self.progress, "step_s": self.step_s, "busy": self._busy})
                 self._closed.wait(self._heartbeat_s / PULSES_A_HEARTBEAT)
 
     def _listen(self, pulse: Connection) -> None:
@@ -191,6 +211,10 @@ class Member:
                 elif message["kind"] == "give_state":
                     header, payload = self._give_state()
                     pulse.send({**header, "kind": "state", "request": message["request"]}, payload)
+        if pulse is self._pulse and not self._closed.is_set():
+            # Nobody has closed it here: the coordinator is gone, and waits for all once it is back.
+            self._pulse_lost = True
+            self.hurry.set()
 
 
 def _checked(reply: Header) -> Header:

@@ -70,7 +70,8 @@ def _problems(records: list[dict[str, Any]], tokens: int | None) -> Iterator[str
     if not records:
         yield "it holds no round"
         return
-    if any(len(member["hash"]) != len(checksum()) for record in records for member in record["members"].values()):
+    members = [member for record in records for member in record["members"].values()]
+    if any("weights" not in member or len(member["hash"]) != len(checksum()) for member in members):
         yield "its hashes are those of an older everyflop, and compare with none of this one"
         return
     if records[0]["round"] != 0:

@@ -14,7 +14,14 @@ from everyflop.spec.islands import IslandsSpec
 
 HANG_STEPS, HANG_AT_LEAST_S, FIRST_STEP_S = 5.0, 20.0, 600.0
 """An island without progress for this many of its longest steps, and this long at least, hangs. Its first step is given
-more: compiling a model takes minutes on a busy machine."""
+more: compiling a model takes minutes on a busy machine. So is what has no steps, saving and validating."""
+
+CATCH_UP_S = 10.0
+"""How long a commit waits for an island that is just being given the anchor, beside the time that it travels: it would
+miss the round otherwise."""
+
+SIGN_BYTES = 1000
+"""A sign of life has fewer; more at once is an island's state, on its way to another."""
 
 NEW_SPEED, TRUSTED_AFTER = 0.3, 3
 """Weight of a round's measured speed against what was known before, from that round of an island on."""
@@ -56,6 +63,8 @@ class Member:
 
     name: str
     connection: Connection
+    session: str = ""
+    """Of its process, which its pulse names too."""
     measured: float = 0.0
     """Tokens/s that it measured before it took part."""
     pulse: Connection | None = None
@@ -66,6 +75,8 @@ class Member:
     hash: str = ""
     record: dict[str, Any] | None = None
     """The newest commit that it knows."""
+    arithmetic: str = ""
+    """How it rounds."""
     fresh: bool = True
     """Whether its process has not been in the run yet."""
     phase: str = "joining"
@@ -76,6 +87,10 @@ class Member:
     longest_step_s: float = 0.0
     behind: tuple[int, float] = (-1, 0.0)
     """In which round it was first told to fetch the anchor, and when."""
+    fetching: bool = False
+    """Whether another island's state is on its way to it."""
+    busy: bool = False
+    """Whether it saves or validates."""
     counted: tuple[int, int] = (0, 0)
     """Bytes that it had sent and received when they were last booked."""
     heard: tuple[int, int] = (0, 0)
@@ -93,17 +108,30 @@ class Member:
             return f"silent for {how.heartbeat_s:g} s"
         known_s = max(HANG_AT_LEAST_S, HANG_STEPS * self.longest_step_s)
         patience_s = how.hang_s or (known_s if self.longest_step_s else FIRST_STEP_S)
+        patience_s = max(patience_s, FIRST_STEP_S) if self.busy else patience_s
         if self.phase == "in round" and now_s - self.progressed_s > patience_s:
             return f"no progress for {patience_s:.1f} s: it hangs"
         return ""
 
+    def catches_up(self, now_s: float) -> bool:
+        """Whether a commit should wait until it has the anchor."""
+        if self.phase != "catching up":
+            return False
+        return now_s - self.behind[1] < CATCH_UP_S or (self.fetching and now_s - self.progressed_s < CATCH_UP_S)
+
+    def note_sign(self, header: Header, now_s: float) -> None:
+        """Take in what its pulse tells."""
+        if header["progress"] != self.progress or header["busy"] != self.busy:
+            self.progress, self.progressed_s, self.busy = header["progress"], now_s, header["busy"]
+            self.longest_step_s = max(self.longest_step_s, header["step_s"])
+
     def _note_bytes(self, now_s: float) -> None:
-        """Take what arrives for life, and an update on its way for progress: over a thin link either takes minutes."""
+        """Take what arrives for life, and an update or state on its way for progress: that may take minutes."""
         main, pulse = self.connection, self.pulse
         heard = main.received_bytes + (pulse.received_bytes if pulse else 0), main.received_bytes + main.sent_bytes
         if heard[0] != self.heard[0]:
             self.last_seen_s = now_s
-        if heard[1] != self.heard[1]:
+        if heard[1] != self.heard[1] or heard[0] - self.heard[0] >= SIGN_BYTES:
             self.progressed_s = now_s
         self.heard = heard
 

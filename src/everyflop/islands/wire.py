@@ -34,7 +34,7 @@ KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 """Seconds of silence before the system asks whether the other side is there, seconds between questions, how many."""
 CHUNK_BYTES = 1 << 20
 """What is given to a socket at once."""
-_MAGIC = b"everyflop-islands-4\n"
+_MAGIC = b"everyflop-islands-5\n"
 
 Header = dict[str, Any]
 

@@ -83,7 +83,8 @@ class IslandsSpec(Spec):
     heartbeat_s: float = Field(default=5.0, gt=0)
     """An island that is silent for this long is lost."""
     hang_s: float | None = Field(default=None, gt=0)
-    """An island without progress for this long hangs; by default several times its longest step."""
+    """An island without progress for this long hangs; by default several times its longest step. While it saves or
+    validates it has ten minutes at least."""
     join_s: float = Field(default=120.0, ge=0)
     """How long a run waits at its start for islands that its file names."""
     restarts: int = Field(default=100, ge=0)

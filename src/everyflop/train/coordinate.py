@@ -6,14 +6,14 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from everyflop.base.files import append_line, keep_lines, read_lines
+from everyflop.base.files import append_line, keep_lines, read_lines, write_atomic
 from everyflop.islands.coordinator import Coordinator
 from everyflop.islands.course import Course
 from everyflop.islands.replay import Replay
 from everyflop.islands.round_log import RoundLog
 from everyflop.spec.run import RunSpec
 from everyflop.train.bill import bill, price_of, total
-from everyflop.train.run_dir import RunDir
+from everyflop.train.run_dir import RunDir, run_toml
 from everyflop.train.telemetry import SCHEMA, Telemetry
 
 
@@ -59,9 +59,10 @@ def coordinate(
     With `replay`, a round log, every round is what it was there. Raises UsageError for a log that cannot be replayed.
     """
     run_dir = RunDir(run.dir)
-    run_dir.path.mkdir(parents=True, exist_ok=True)
+    run_dir.given.parent.mkdir(parents=True, exist_ok=True)
     coordinator = Coordinator(_course(run, run_dir, replay))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: coordinator.stop())
     with socket.create_server((host, port)) as listening:
+        write_atomic(run_dir.given, run_toml(run))  # for reports: islands of other machines keep their files there
         return coordinator.serve(listening, secret, tls)

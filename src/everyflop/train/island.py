@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from everyflop.backend.device import synchronize
+from everyflop.islands.checksum import checksum
 from everyflop.islands.codec import Flat, Payload, behind, decode, encode, encoded_bytes
 from everyflop.islands.flat import flatten, unflatten_into
 from everyflop.islands.member import Ended, Member
@@ -40,6 +42,8 @@ class Trained:
     """Of a single step whose gradients are exchanged."""
     weights: Flat | None = None
     """Where the weights were at the end, while steps are done ahead of the next round."""
+    residual: Flat | None = None
+    """What rounding to int8 leaves for the next update, once this one is merged."""
 
 
 class Island:
@@ -92,7 +96,6 @@ class Island:
 
     def _round(self, begin: Header, stop: StopRequest) -> Header | None:
         """Do one round; return the beginning of the next, or None where the island has to join again."""
-        self.member.hurry.clear()
         if not self.steps.start(begin):
             with self.replica.lock:
                 self.replica.go_back()
@@ -106,6 +109,8 @@ class Island:
             **times,
             "round": begin["round"],
             "hash": self.replica.hash,
+            "weights": self.replica.weights,
+            "arithmetic": self.replica.arithmetic,
             "sequences": begin["sequences"],
             "reach": begin["reach"],
             "leave": self._leaving,
@@ -123,7 +128,8 @@ class Island:
             self.replica.round, self.replica.record = begin["round"] + 1, reply["record"]
             self.replica.note_progress()
         self.member.progress += 1
-        self._after_commit(reply["record"], begin["leader"] == self.name)
+        with self.member.busy():
+            self._after_commit(reply["record"], begin["leader"] == self.name)
         if "ended" in reply:
             raise Ended(reply["ended"], reply["leader"])
         return reply["begin"]
@@ -140,32 +146,37 @@ class Island:
         whole = session.step.counts([steps.stream.batch_of(numbers(begin["batch"]))])
         with steps.simulated.work():
             sums = compute(session, steps.stream.batch_of(numbers(used)), whole=whole)
+            synchronize(session.step.device)
         step_s = self.member.step_s = self._now_s() - started_s
         with steps.simulated.work():
             gradient, statistics = flatten(self._gradient_tensors()), sums_to_vector(sums)
             payload = encode(gradient, "fp32", statistics)
         facts = {"loss": (sums.ce / sums.tokens).item(), "grad_norm": norm(gradient)}
         line = steps.line(count(used), **facts, lr=steps.lr(0), step_s=step_s)
-        work = {"steps": 1, "sizes": [count(used)], "samples": count(used), "tokens": count(used) * steps.seq_len}
+        used_up = {"sizes": [count(used)], "samples": count(used), "tokens": count(used) * steps.seq_len}
+        work = {"steps": 1, "skipped": 0, **used_up}
         return Trained(payload, _facts(gradient, statistics, "fp32", **work, train_s=step_s, lines=[line]), sums)
 
     def _weights(self, stop: StopRequest) -> Trained:
         """Train from the anchor until the bell, and return how far the weights moved."""
         steps, begin = self.steps, self.steps.begin
+        self.replica.part_from_others()
         if not begin["ranges"]:
             return _nothing()
-        self.replica.anchor_now()
         while steps.left and (sequences := self._next_step(stop)):
             self._step(sequences)
         trained_s = self._now_s()
         with steps.simulated.work():
-            moved, statistics = self.replica.hand_in(len(steps.lines))
-            payload, self.replica.residual = _encode(moved, statistics, self.how.compress, self.replica.residual)
+            skipped = sum("fault" in line for line in steps.lines)
+            moved, statistics = self.replica.hand_in(len(steps.lines) - skipped)
+            payload, residual = _encode(moved, statistics, self.how.compress, self.replica.residual)
         self._finish_s = 0.0 if begin["ahead"] else self._now_s() - trained_s + self.member.send_s
-        work = {"steps": len(steps.lines), "samples": steps.samples, "tokens": steps.samples * steps.seq_len}
+        work = {"steps": len(steps.lines), "skipped": skipped}
+        work |= {"samples": steps.samples, "tokens": steps.samples * steps.seq_len}
         noted = {"sizes": [*steps.sizes], "train_s": steps.train_s, "lines": [*steps.lines]}
         facts = _facts(moved, statistics, self.how.compress, **work, **noted)
-        return Trained(payload, facts, weights=flatten(self.replica.parameters) if begin["ahead"] else None)
+        weights = flatten(self.replica.parameters) if begin["ahead"] else None
+        return Trained(payload, facts, weights=weights, residual=residual)
 
     def _next_step(self, stop: StopRequest) -> int:
         """Return the sequences of the next step of this round; 0 when the round is over. One step is done always."""
@@ -206,7 +217,7 @@ class Island:
         if self.steps.begin["exchange"] == "gradients":
             if reply["applied"]:
                 self._apply_gradients(reply, merged, trained)
-            replica.settle()
+            replica.settle(checksum(replica.hash.encode(), merged) if reply["applied"] else replica.hash)
             return
         ahead = flatten(replica.parameters) - trained.weights if trained.weights is not None else None
         if reply["applied"]:
@@ -214,7 +225,10 @@ class Island:
             size = encoded_bytes(anchor.size, how, anchor.dtype.name)
             update = decode(merged[:size], how, anchor.size, anchor.dtype.name)
             statistics = _statistics(reply, merged)
-            replica.move_to(replica.outer.apply(anchor, update), statistics, ahead=len(self.steps.lines))
+            steps_ahead = sum("fault" not in line for line in self.steps.lines)
+            replica.move_to(replica.outer.apply(anchor, update), statistics, ahead=steps_ahead)
+            if trained.residual is not None:
+                replica.residual = trained.residual
         else:
             replica.go_back()
         if ahead is not None:
@@ -245,7 +259,8 @@ def _facts(array: Flat, statistics: Flat, compress: str, **facts: Any) -> dict[s
 def _nothing() -> Trained:
     """Return the empty update of an island that came too late to train."""
     empty = np.zeros(0)
-    return Trained(b"", _facts(empty, empty, "fp32", steps=0, sizes=[], samples=0, tokens=0, train_s=0.0, lines=[]))
+    work = {"steps": 0, "skipped": 0, "sizes": [], "samples": 0, "tokens": 0}
+    return Trained(b"", _facts(empty, empty, "fp32", **work, train_s=0.0, lines=[]))
 
 
 def _encode(moved: Flat, statistics: Flat, how: str, residual: Flat | None) -> tuple[Payload, Flat | None]:

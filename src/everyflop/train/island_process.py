@@ -1,19 +1,22 @@
 """One island's process: build the model, find where it stands, take part, save."""
 
+import contextlib
 import json
 import os
 import ssl
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from everyflop.backend.device import Device, detect
-from everyflop.base.errors import ExpectedNo, Interrupted, UsageError
+from everyflop.base.errors import DamagedFile, ExpectedNo, Interrupted, UsageError
 from everyflop.base.files import append_line, locked, write_json
 from everyflop.base.progress import progress
-from everyflop.checkpoint import Checkpoint, newest_good
+from everyflop.checkpoint import Checkpoint, list_checkpoints, newest_good, open_checkpoint
+from everyflop.checkpoint.folder import remove
 from everyflop.data.prepare import prepare
 from everyflop.islands.endings import refuse_failure
 from everyflop.islands.link import Link
@@ -82,7 +85,9 @@ class _Process:
         self.telemetry = Telemetry(self.shared)
         self.leads = False
         """Whether this island saves, validates and finishes for all."""
-        self.saved_step = self.last_step = 0
+        self.last_step = 0
+        self.saved: dict[str, Any] | None = None
+        """The commit that was saved last."""
 
     def train(self, coordinator: str, secret: bytes, tls: ssl.SSLContext | None) -> dict[str, Any] | None:
         under_way = is_under_way(coordinator, secret, tls=tls)
@@ -97,6 +102,8 @@ class _Process:
         self.session = build_session(settled, model, self.device)
         self.prepared = prepare(settled.run, progress=progress)
         self.replica = Replica(self.session, self.run.islands)
+        if under_way and not is_under_way(coordinator, secret, tls=tls):  # those who trained a moment ago have left
+            start = self._find_start(under_way=False)
         if start.checkpoint is not None:
             self._restore(start.checkpoint)
         self._open_dirs()
@@ -107,11 +114,10 @@ class _Process:
         island = Island(self.run.islands, steps, member, after_commit=self._after_commit)
         with StopRequest() as stop:
             try:
-                how, leads = self._take_part(island, stop)
+                how, self.leads = self._take_part(island, stop)
                 refuse_failure(how)
                 if how == "finished":
-                    self.leads = leads
-                    return self._finish() if leads else self._save("end of training")
+                    return self._finish() if self.leads else self._save("end of training")
                 self._save("the island left" if how == "left" else "stopped")
                 if stop.signal is not None:
                     raise Interrupted(stop.signal, f"The island {self.spec.name} left; everything is saved.")
@@ -123,6 +129,7 @@ class _Process:
         try:
             return island.run(stop)
         except UsageError:
+            self.leads = False  # others may go on without this island, and save where the run's checkpoints are
             self._save("the coordinator is gone")
             raise
 
@@ -164,7 +171,7 @@ class _Process:
         self.replica.settle()
         self.replica.anchor_now()
         self.replica.squares = outer["outer.squares"].numpy()
-        self.saved_step = self.last_step = checkpoint.step
+        self.saved, self.last_step = self.replica.record, checkpoint.step
 
     def _open_dirs(self) -> None:
         """Write what describes the run where checkpoints are saved."""
@@ -217,9 +224,11 @@ class _Process:
 
     def _save(self, why: str) -> None:
         step = self.session.progress.step
-        if step == self.saved_step or self.replica.record is None:
+        if self.replica.record in (None, self.saved):
             return
         run_dir = self.shared if self.leads else self.own
+        for folder in {self.own.checkpoints, run_dir.checkpoints}:
+            remove_other_pasts(folder, step, self.replica.record)
         replica, buffer = self.replica, self.replica.outer.buffer
         noted = {"name": self.spec.name, "round": replica.round, "record": replica.record, "part": replica.part}
         outer = {"squares": torch.from_numpy(replica.squares_now())}
@@ -228,7 +237,7 @@ class _Process:
         with self.replica.at_anchor():
             path = save_session(self.session, run_dir, self.prepared, island=noted, outer=outer)
         self.telemetry.event("save", step=step, path=str(path), why=why, island=self.spec.name)
-        self.saved_step = step
+        self.saved = self.replica.record
 
     def _finish(self) -> dict[str, Any]:
         self._save("end of training")
@@ -254,6 +263,15 @@ class _Process:
                 "skipped_batches": rejected,
             },
         )
+
+
+def remove_other_pasts(folder: Path, step: int, record: dict[str, Any]) -> None:
+    """Remove checkpoints that a run has gone back from: of this step or later ones, and of another commit than this."""
+    for path in list_checkpoints(folder):
+        with contextlib.suppress(DamagedFile, UsageError):
+            found = open_checkpoint(path, verify=False)
+            if found.step >= step and found.state.get("island", {}).get("record") != record:
+                remove(path)
 
 
 def _crossed(before: int, after: int, every: int) -> bool:

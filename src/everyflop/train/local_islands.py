@@ -30,7 +30,7 @@ from everyflop.train.island_process import threads_of
 from everyflop.train.islands_display import IslandsDisplay
 from everyflop.train.plan import Planned, keep_plan
 from everyflop.train.predicted import plan_line
-from everyflop.train.resume import find_start, refuse_changes
+from everyflop.train.resume import find_start, note_data, refuse_changes
 from everyflop.train.run_dir import RunDir, claim, run_toml
 from everyflop.train.stop import StopRequest
 from everyflop.train.telemetry import Telemetry
@@ -45,6 +45,10 @@ MOST_COORDINATOR_RESTARTS = 100
 
 HUNG_S = 20.0
 """An island that the coordinator has given up has so long to come back by itself before it is killed."""
+
+COORDINATOR_ENDS_S = 10.0
+"""How long a coordinator may live on when all islands have ended. One that was started again after the last commit
+knows of no end."""
 
 MOST_ATTEMPTS = 5
 """How often a run is taken up again whose processes all ended without a summary."""
@@ -112,7 +116,10 @@ def train_local(
         if resume:
             lines.append(("resumes", "from the newest checkpoint that any island has, if there is one"))
         show_lines(lines, out)
-        prepare(start.settled.run, progress=progress)  # once, before all islands want it at the same time
+        prepared = prepare(start.settled.run, progress=progress)  # once, before all islands want it at the same time
+        note_data(start, prepared.fingerprint)
+        if not allow_change:
+            refuse_changes(start.changes)
         for attempt in range(1, MOST_ATTEMPTS + 1):
             if _Launch(run, run_dir, telemetry, replay, out).run():
                 return json.loads(run_dir.summary.read_text())
@@ -127,7 +134,7 @@ class _Launch:
         self.run_spec, self.telemetry, self.secret = run, telemetry, new_secret()
         folder = run_dir.path / "islands"
         folder.mkdir(exist_ok=True)
-        run_file = folder / "run.toml"
+        run_file = run_dir.given
         write_atomic(run_file, run_toml(run))
         self.address = f"127.0.0.1:{_free_port()}"
         port = self.address.rpartition(":")[2]
@@ -142,6 +149,7 @@ class _Launch:
         self.status_connection: Connection | None = None
         self.hung: dict[str, float] = {}
         """Islands that the coordinator has given up, and since when."""
+        self.islands_ended_s: float | None = None
 
     def run(self) -> bool:
         """Start everything and wait until all of it has ended; return whether an island has written a summary."""
@@ -150,7 +158,7 @@ class _Launch:
                 for child in self.children:
                     child.start(self.secret)
                 asked, shown_s = list[Child](), 0.0
-                while not all(child.done for child in self.children):
+                while not self._over():
                     time.sleep(POLL_S)
                     if stop.signal is not None:
                         self._ask_to_stop(asked)
@@ -169,6 +177,15 @@ class _Launch:
                 if child.process is not None and child.process.poll() is None:
                     child.process.kill()
                     child.process.wait()
+
+    def _over(self) -> bool:
+        """Whether all processes have ended, or all islands have and the coordinator has had its time."""
+        coordinator, *islands = self.children
+        if not all(island.done for island in islands):
+            return False
+        now_s = time.monotonic()
+        self.islands_ended_s = self.islands_ended_s or now_s
+        return coordinator.done or now_s - self.islands_ended_s > COORDINATOR_ENDS_S
 
     def _look_after(self, child: Child, *, stopping: bool) -> None:
         if child.done or child.process is None or (code := child.process.poll()) is None:

@@ -16,6 +16,9 @@ from everyflop.train.replica import Replica
 from everyflop.train.simulated_device import SimulatedDevice
 from everyflop.train.update import compute, conclude
 
+NEARLY = 0.75
+"""Of a micro-batch: an island does a few steps less than the others where its own are a third larger at most."""
+
 
 class LocalSteps:
     """Steps on the samples that an island holds, in their order. `lines` are their metrics, one each."""
@@ -61,9 +64,12 @@ class LocalSteps:
     def units(self) -> tuple[int, int]:
         """What the sizes of steps, and of the last one of a round, are multiples of.
 
-        Whole micro-batches are faster (1 to 5 % in bench/islands.toml); a compiled model must see few shapes always.
+        Whole micro-batches are faster (1 to 5 % in bench/islands.toml, more where they are a whole step, whose
+        optimizer takes as long for any size), and a share of nearly one is rounded up to it. A compiled model must see
+        few shapes always.
         """
-        whole = min(self.replica.session.settled.micro_batch, self.begin["sequences"])
+        micro_batch, share = self.replica.session.settled.micro_batch, self.begin["sequences"]
+        whole = micro_batch if share >= NEARLY * micro_batch else share
         return whole, whole if self.replica.session.model.compiled else 1
 
     def start(self, begin: Header) -> bool:

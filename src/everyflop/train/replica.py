@@ -1,7 +1,8 @@
 """An island's replica between rounds: anchor, outer step and moments, and how they go to an island that joins.
 
 The anchor is what all islands agreed on. It is a copy while weights move on from it; while gradients are exchanged at
-every step the weights themselves are the anchor.
+every step the weights themselves are the anchor. Unlike devices round the optimizer's step differently then, so the
+anchor is known by the hash of what was agreed, and by that of its own numbers from the first round apart on.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from everyflop.backend.device import arithmetic
 from everyflop.islands.checksum import checksum
 from everyflop.islands.codec import Flat, bytes_of
 from everyflop.islands.flat import flatten, moved_from, unflatten_into
@@ -30,6 +32,7 @@ class Replica:
     def __init__(self, session: Session, how: IslandsSpec):
         self.session = session
         self.parameters = [p for p in session.model.parameters() if p.requires_grad]
+        self.arithmetic = arithmetic(self.parameters[0].device)
         self.outer = OuterStep(how.outer_lr, how.outer_momentum)
         self.lock = threading.Lock()
         self.round = 0
@@ -46,25 +49,37 @@ class Replica:
         """Mean squares by rows at the anchor, which all islands agreed on."""
         self.own_squares: Rows | None = None
         """This island's own mean squares by rows when it handed in; None between rounds."""
-        self.hash = ""
+        self.own_routers: Vector | None = None
+        """The same of the routers' state."""
+        self.hash = self.weights = ""
+        """Of the anchor: by what was agreed, and by its own numbers."""
         self.settle()
 
     @property
     def standing(self) -> Standing:
         """Where the island stands, as the coordinator asks."""
-        return Standing(self.round, self.hash, self.record)
+        return Standing(self.round, self.hash, self.record, self.arithmetic)
 
-    def settle(self) -> None:
-        """Take the weights as they are for the anchor. The lock is held, or nobody else knows this replica yet."""
+    def settle(self, agreed: str = "") -> None:
+        """Take the weights as they are for the anchor, known by `agreed`, or else by its own numbers.
+
+        The lock is held, or nobody else knows this replica yet.
+        """
         self.anchor = None
         self.routers = routers_to_vector(self.session)
-        self.hash = _hash(flatten(self.parameters), self.routers)
+        self.weights = _hash(flatten(self.parameters), self.routers)
+        self.hash = agreed or self.weights
 
     def anchor_now(self) -> Flat:
         """Return the anchor; from now on weights may move away from it."""
         if self.anchor is None:
             self.anchor, self.squares = flatten(self.parameters), self.row_squares()
         return self.anchor
+
+    def part_from_others(self) -> None:
+        """Begin to train apart from the others: from the anchor, which must be the same in every bit from now on."""
+        self.anchor_now()
+        self.hash = self.weights
 
     def train_on(self, part: float, reach: float) -> None:
         """Train on this share of the whole batch from now on, with steps of this length over the schedule's.
@@ -87,27 +102,33 @@ class Replica:
         batch's. They are as wide as the weights: what is fp32 in memory needs no more on the way.
         """
         moved = moved_from(self.anchor_now(), self.parameters)
-        own = self.own_squares = self.row_squares()
+        own, self.own_routers = self.row_squares(), routers_to_vector(self.session)
+        self.own_squares = own
         kept = np.minimum(self.squares * self._decay(steps), own)
-        statistics = np.concatenate([routers_to_vector(self.session), kept + (own - kept) / self.part])
+        statistics = np.concatenate([self.own_routers, kept + (own - kept) / self.part])
         return moved, statistics.astype(moved.dtype)
 
     def move_to(self, anchor: Flat, statistics: Flat, *, ahead: int = 0) -> None:
         """Agree on another anchor, with statistics as in `hand_in`, which was `ahead` steps ago. The lock is held."""
         routers, squares = np.split(statistics.astype(np.float64), [self.routers.size])
+        late = None if self.own_routers is None else routers_to_vector(self.session) - self.own_routers
         self._place(anchor, routers)
+        if ahead and late is not None:
+            routers_from_vector(self.session, self.routers + late)
         now = self.row_squares()
         own = now if self.own_squares is None else self.own_squares
         agreed = np.maximum(now + (squares - own) * self._decay(ahead), 0)
         scale_row_squares(self.session.optimizer, self.parameters, now, agreed)
-        self.squares, self.own_squares = squares, None
+        self.squares, self.own_squares, self.own_routers = squares, None, None
 
     def go_back(self) -> None:
         """Go back to the anchor: what was trained since is lost. The lock is held."""
         if self.anchor is not None:
+            agreed = self.hash
             self._place(self.anchor, self.routers)
+            self.hash = agreed
             self._raise_squares()
-        self.own_squares = None
+        self.own_squares = self.own_routers = None
         self.note_progress()
 
     def squares_now(self) -> Rows:
@@ -130,7 +151,7 @@ class Replica:
         unflatten_into(anchor, self.parameters)
         routers_from_vector(self.session, routers, before=self.routers)
         self.anchor, self.routers = anchor, routers_to_vector(self.session)
-        self.hash = _hash(anchor, self.routers)
+        self.hash = self.weights = _hash(anchor, self.routers)
 
     @contextlib.contextmanager
     def at_anchor(self) -> Iterator[None]:
@@ -157,6 +178,7 @@ class Replica:
             header = {
                 "round": self.round,
                 "record": self.record,
+                "hash": self.hash,
                 "optimizer_steps": optimizer_steps(self.session.optimizer),
                 "part": self.part,
                 "parts": {name: [part.size, part.dtype.name] for name, part in parts.items()},
@@ -178,7 +200,7 @@ class Replica:
                 self._take_moments(parts, header["optimizer_steps"])
             self.round, self.record, self.residual = header["round"], header["record"], None
             self.part = header["part"]
-            self.settle()
+            self.settle(header["hash"])
             self.anchor_now()
             self.squares = parts["squares"].astype(np.float64, copy=False)
             self._raise_squares()

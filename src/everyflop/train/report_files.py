@@ -81,7 +81,7 @@ class RunFiles:
 def files_read(run_dir: RunDir) -> list[Path]:
     """Return the files that a report rests on, those that are not there included."""
     lines = [run_dir.metrics, run_dir.events, run_dir.path / "rounds.jsonl"]
-    return [run_dir.run_file, *lines, run_dir.summary, run_dir.plan]
+    return [run_dir.run_file, run_dir.given, *lines, run_dir.summary, run_dir.plan]
 
 
 def read_files(run_dir: RunDir, *, summary: Line | None = None) -> RunFiles:
@@ -89,7 +89,7 @@ def read_files(run_dir: RunDir, *, summary: Line | None = None) -> RunFiles:
 
     Raises UsageError for a folder that holds no run and for a damaged file, InvalidFile for a run file or plan.
     """
-    if not run_dir.run_file.is_file():
+    if not (run_dir.run_file.is_file() or run_dir.given.is_file()):
         raise UsageError(
             f"{run_dir.path} has no run.toml, so it holds no run, or one that has not begun to train. Name a run "
             "directory: out_dir/name of a run file, such as runs/tiny."

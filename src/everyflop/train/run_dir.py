@@ -31,6 +31,11 @@ class RunDir:
         return self.path / "run.toml"
 
     @property
+    def given(self) -> Path:
+        """The run as a coordinator and islands were given it, where they are processes of their own."""
+        return self.path / "islands" / "run.toml"
+
+    @property
     def data_manifest(self) -> Path:
         """What the data was prepared from: every file with its hash, and what was held out."""
         return self.path / "data.json"
@@ -65,8 +70,11 @@ class RunDir:
         write_atomic(self.run_file, run_toml(run))
 
     def read_run(self) -> RunSpec:
-        """Return the run as it was settled. Raises InvalidFile when another version of everyflop wrote it."""
-        return read_run(self.run_file, files=False)
+        """Return the run as it was settled, or as it was given where no island keeps its files, beside a coordinator.
+
+        Raises InvalidFile when another version of everyflop wrote it.
+        """
+        return read_run(self.run_file if self.run_file.exists() else self.given, files=False)
 
 
 def run_toml(run: RunSpec) -> str:
