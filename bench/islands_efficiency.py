@@ -8,7 +8,8 @@ full rounds but the first: the share of wall time that was not spent training (a
 against its own run's in the same minutes (at least 90 %), and the whole's against the sum (at least 95 %). Rates apart
 are of training only, without any exchange, so they are the harder mark. All are simulated by waiting, the fastest half
 of its time, or are really slowed by cgroup quotas of processor time (needs root), in runs of their own as well. The
-control, islands that wait for the slowest with equal batches, must fail. Demand is twice 1/2 + 5/32 + 1/32 cores;
+control, islands that wait for the slowest with equal batches, must fail. Weights stand nearly still, so that a step's
+work stays what it is. Demand is twice 1/2 + 5/32 + 1/32 cores;
 nothing else should run.
 """
 
@@ -39,6 +40,9 @@ SPEEDS = {"first": 16, "second": 5, "third": 1}
 OF_A_CORE = 1 / 32
 """What a speed of 1 is."""
 SEQUENCES, MICRO_BATCH, SEQ_LEN, STEPS, STEPS_ALONE, SYNC_STEPS = 176, 8, 128, 24, 4, 3
+STILL_LR = 1e-7
+"""Weights hardly move, so that a step's work stays the same: experts' loads, which change most in the first steps, are
+worth some per cent of it, and runs apart are at another step."""
 ROUNDS_ALONE, ROUNDS_OF_CONTROL = 100, 4
 """More than are ever done, and enough."""
 PERIOD_US = 40_000
@@ -62,6 +66,7 @@ def start(
     batch, n_steps = sequences * SEQ_LEN, steps * n_rounds + SYNC_STEPS
     run["run"] |= {"name": name, "out_dir": str(folder)}
     run["train"] |= {"micro_batch": micro_batch, "batch_tokens": batch, "tokens": batch * n_steps}
+    run["optim"]["lr"], run["router"]["bias_update"] = STILL_LR, 0.0
     run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
     slowdown = {one: 1.0 if quota else 1 / (OF_A_CORE * SPEEDS[one]) for one in islands}
     run["island"] = [{"name": one, "slowdown": slowdown[one]} for one in islands]

@@ -161,6 +161,7 @@ class InTurn:
             replica.residual = wanted - decode(payload[:size], "int8", moved.size)
         sizes = {"n": moved.size, "dtype": moved.dtype.name, "hash": replica.hash}
         sizes |= {"n_stats": statistics.size, "stats_dtype": statistics.dtype.name}
+        sizes |= {"weights": replica.weights, "arithmetic": replica.arithmetic, "skipped": 0}
         work = {"steps": n_steps, "samples": steps.samples, "tokens": steps.samples * steps.seq_len}
         work |= {"reach": replica.reach}
         return Update(steps.spec.name, {**sizes, **work, "compress": self.how.compress}, payload, whole=True)

@@ -47,8 +47,10 @@ SYNC_LR = 5.6e-3
 """The best of 2.8e-3, 4e-3 and 5.6e-3 (seed 0); arms with lr0.7 and lr1.4 are beside it."""
 ROUNDS = {"sync_share": 0.2, "round_share": 0.03}
 """Of arms that say nothing else. Curves on record are of these: with others, settings_of must hold them."""
+FIRST_MACHINE = "Intel(R) Xeon(R) Processor, AVX512, bf16 by AMX, torch 2.13.0+cpu"
 UNNAMED = {"e283e65": "another one", "92bedf2": "AMD EPYC, AVX512, bf16 by AVX-512, torch 2.13.0+cpu"}
-"""Machines of lines that do not name theirs, by commit; all others are of the same, as their common starts show."""
+"""Machines of lines that do not name theirs, by commit; all others are of FIRST_MACHINE, where the synchronous run of
+seed 0 ended with the same bits when it was trained again."""
 Curve = list[tuple[float, float]]
 Run = tuple[str, int, str]
 """Arm, seed and machine."""
@@ -82,6 +84,11 @@ ARMS = dict(
         arm("never", 24, exchange=False),
         arm("h8-m4", 8, 4),
         arm("h24-m4", 24, 4),
+        arm("h8-m4-lr0.7", 8, 4, lr=0.7),
+        arm("h8-m4-lr0.5", 8, 4, lr=0.5),
+        arm("h24-m4-lr0.7", 24, 4, lr=0.7),
+        arm("h24-m4-lr0.5", 24, 4, lr=0.5),
+        arm("h8-m4-slower", 8, 4, round_share=0.015),
         arm("h8-lr0.7", 8, lr=0.7),
         arm("h8-lr1.4", 8, lr=1.4),
         arm("h24-lr0.7", 24, lr=0.7),
@@ -181,7 +188,7 @@ def curves() -> dict[Run, Curve]:
     """Return tokens and validation loss of every run whose settings are those of its arm now; the newest counts."""
     lines = read_lines(RESULTS) if RESULTS.exists() else []
     return {
-        (line["arm"], line["seed"], line.get("machine") or UNNAMED.get(line["commit"], "")): line["curve"]
+        (line["arm"], line["seed"], line.get("machine") or UNNAMED.get(line["commit"], FIRST_MACHINE)): line["curve"]
         for line in lines
         if line.get("arm") in ARMS and line["settings"] == settings_of(line["arm"])
     }
