@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from everyflop.base.units import (
     decimals_of,
     money,
+    parse_amount,
     parse_count,
     percent,
     scale_of,
@@ -142,3 +143,16 @@ def test_a_column_of_times_has_one_unit(days, suffix, texts):
 )
 def test_figures_get_the_decimals_that_give_the_largest_three_digits(largest, decimals):
     assert decimals_of(largest) == decimals
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"), [("12.3", 12.3), ("5K", 5000.0), ("1_000.5", 1000.5), ("0.25 M", 250_000.0)]
+)
+def test_an_amount_may_be_a_fraction(text, amount):
+    assert parse_amount(text) == amount
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1e3", "nan", "five"])
+def test_what_is_no_amount_is_refused(text):
+    with pytest.raises(ValueError, match="is not an amount"):
+        parse_amount(text)

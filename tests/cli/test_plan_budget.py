@@ -47,6 +47,13 @@ def test_a_budget_alone_says_what_to_train_and_writes_its_run(everyflop, eight, 
     assert f"everyflop train {tmp_path / 'plan.toml'}" in plan.launch
 
 
+def test_a_budget_may_be_a_fraction_and_a_plan_may_be_called_anything(everyflop, eight, tmp_path):
+    ended = everyflop("plan", eight, "--budget", "4999.5", "--out", tmp_path / "_my plan=1.json")
+
+    assert ended.code == 0, ended.err
+    assert read_run(tmp_path / "_my plan=1.toml").run.name == "my-plan-1"
+
+
 def test_a_deadline_makes_the_run_smaller_and_the_page_says_that_money_is_left(everyflop, eight, tmp_path):
     days = ("--deadline-days", "2")
     ended = everyflop("plan", eight, "--budget", "5K", *days, "--out", tmp_path / "plan.json")

@@ -34,6 +34,39 @@ def test_the_newest_anchor_wins_and_who_has_an_older_one_fetches_it(new_run):
     assert [donor.name for donor in run.course.donors(run.members["b"])] == ["a"]
 
 
+def test_islands_with_an_old_anchor_wait_long_for_one_that_has_what_the_log_knows_of(new_run):
+    run = new_run(batches=20, join_s=120.0)
+    run.join_all()
+    for _ in range(5):
+        run.round("a", "b")
+    run.restart()
+    run.old.clear()
+    run.join("a", 0)
+    run.now_s += 500
+    run.course.advance()
+
+    assert run.course.round is None
+    run.join("b", 5, run.stands["b"]["hash"], record=run.stands["b"]["record"])
+    run.course.advance()
+    assert run.course.number == 5
+    assert not run.kinds("rewind")
+
+
+def test_they_go_on_from_what_they_have_when_nobody_comes(new_run):
+    run = new_run(batches=20, join_s=120.0)
+    run.join_all()
+    for _ in range(5):
+        run.round("a", "b")
+    run.restart()
+    run.old.clear()
+    run.join("a", 0)
+    run.now_s += 601
+    run.course.advance()
+
+    assert run.course.number == 0
+    assert run.kinds("rewind")
+
+
 def test_of_different_anchors_of_the_same_round_that_of_most_islands_wins(new_run):
     run = new_run("abc")
     run.join("a", 0, "aa")

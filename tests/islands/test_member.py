@@ -91,6 +91,18 @@ def test_an_island_is_told_to_hurry_when_its_coordinator_is_gone(coordinator, jo
     assert joined.hurry.wait(5.0)
 
 
+def test_a_pulse_that_broke_alone_is_opened_again(coordinator, joined):
+    members = coordinator[0].course.roster.members
+    with coordinator[0]._changed:
+        members["a"].pulse.close()
+    assert joined.hurry.wait(5.0)
+    joined._mend_pulse()
+    time.sleep(2 * HOW.heartbeat_s)
+
+    assert members["a"].lost == ""
+    assert not joined.hurry.is_set()
+
+
 def test_an_island_that_leaves_by_itself_is_in_no_hurry(joined):
     joined.leave()
 

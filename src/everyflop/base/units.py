@@ -24,13 +24,22 @@ def parse_count(text: str) -> int:
 
     Raises ValueError when the text is no such number or the result is no whole number.
     """
-    match = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?)\s*([KMBGT]?)", text.strip(), re.IGNORECASE | re.ASCII)
-    if not match:
-        raise ValueError(f"'{text}' is not a count such as 250000, 1_000_000, 1.5M or 9T")
-    value = Decimal(match[1]) * _SUFFIXES[match[2].upper()]
+    value = _number(text, "a count such as 250000, 1_000_000, 1.5M or 9T")
     if value != int(value):
         raise ValueError(f"'{text}' is not a whole number")
     return int(value)
+
+
+def parse_amount(text: str) -> float:
+    """Read an amount such as "12.3", "5K" or "1.5M". Raises ValueError when the text is none."""
+    return float(_number(text, "an amount such as 12.3, 5K or 1.5M"))
+
+
+def _number(text: str, what: str) -> Decimal:
+    match = re.fullmatch(r"(\d[\d_]*(?:\.\d+)?)\s*([KMBGT]?)", text.strip(), re.IGNORECASE | re.ASCII)
+    if not match:
+        raise ValueError(f"'{text}' is not {what}")
+    return Decimal(match[1]) * _SUFFIXES[match[2].upper()]
 
 
 def short_count(value: float) -> str:

@@ -95,7 +95,7 @@ def _device(name: str | None) -> "tuple[DeviceSpec, Device]":
         return uncatalogued(here, name=name), here
     known = catalog.find(name)
     here = detect(processor=known.torch_device == "cpu")
-    if known.torch_device != here.type:
+    if known.torch_device not in ("", here.type):  # of some it is not published
         raise UsageError(
             f"{known.name} is torch device '{known.torch_device}', and here is '{here.type}' ({here.name}). "
             "Leave --device out, or name what is here."

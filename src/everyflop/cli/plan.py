@@ -23,9 +23,11 @@ def plan(
         ),
     ] = None,
     tokens: Annotated[str | None, typer.Option(metavar="COUNT", help="To train on, such as 1T.")] = None,
-    seq_len: Annotated[int | None, typer.Option(help="Tokens of a sequence; by default 4096.")] = None,
+    seq_len: Annotated[
+        int | None, typer.Option(help="Tokens of a sequence; by default the run file's, else 4096.")
+    ] = None,
     batch_tokens: Annotated[
-        str | None, typer.Option(metavar="COUNT", help="Of a step; by default the MoE law's.")
+        str | None, typer.Option(metavar="COUNT", help="Of a step; by default the run file's, else the MoE law's.")
     ] = None,
     precision: Annotated[Literal["bf16", "fp8"], typer.Option(help="Of the large matmuls.")] = "bf16",
     objective: Annotated[Literal["cost", "time"], typer.Option(help="What is to be lowest.")] = "cost",

@@ -78,8 +78,8 @@ def _run(arguments: list[str], hf: Path | None, *, batch: int, seq_len: int, pre
     from everyflop.spec.overrides import apply_overrides
     from everyflop.spec.read import parse_run, read_run
 
-    files = [text for text in arguments if "=" not in text]
-    overrides = [text for text in arguments if "=" in text]
+    files = [text for text in arguments if "=" not in text or Path(text).is_file()]
+    overrides = [text for text in arguments if text not in files]
     if len(files) + (hf is not None) != 1:
         raise UsageError("say what to profile: either a run file, or --hf and a folder.")
     if hf is None:

@@ -210,7 +210,7 @@ class Coordinator:
         except Broken:
             return _RETRY
         with self._changed:
-            while self._states[request] is None and not donor.lost and not joiner.lost:
+            while self._states[request] is None and donor.pulse is pulse and not donor.lost and not joiner.lost:
                 joiner.progressed_s = max(joiner.progressed_s, donor.progressed_s)
                 self._changed.wait(TICK_S)
             state = self._states.pop(request)

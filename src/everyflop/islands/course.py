@@ -16,7 +16,7 @@ from everyflop.islands.admission import first_speed, refusal
 from everyflop.islands.checksum import checksum
 from everyflop.islands.commit import Merged, Update, merge_updates, most_common
 from everyflop.islands.listener import Listener
-from everyflop.islands.roster import Member, Reply, Roster
+from everyflop.islands.roster import BEHIND_S, Member, Reply, Roster
 from everyflop.islands.round_log import SCHEMA, RoundLog
 from everyflop.islands.rounds import Round, plan_round, total_samples
 from everyflop.islands.samples import Ranges, SampleTable, count
@@ -64,7 +64,8 @@ class Course:
         """What was handed in so far."""
         self._last: dict[str, Any] | None = None
         """The commit that led to this round."""
-        self._begun = False
+        self._begun, self._known = False, (log.last() or {"round": -1})["round"] + 1
+        """Whether a round has begun here, and the number of the newest that an anchor is known of."""
         self.leader = ""
         """The island that saves and validates for all: the first of the run file among those that hold the anchor."""
         self._batch: Ranges = []
@@ -102,9 +103,8 @@ class Course:
 
     def part(self, member: Member) -> Reply | None:
         """Return an island's part in the round that is under way, or that it needs the anchor; None: not yet."""
-        if self.ended:
-            holds_the_end = member.record == self._last
-            return self._ended_reply(self.leader if holds_the_end or member.name != self.leader else "")
+        if self.ended:  # who led, and came back without the end, finishes nothing
+            return self._ended_reply("" if member.name == self.leader and member.record != self._last else self.leader)
         if self.round is None:
             return None
         if member.name in self.updates:
@@ -178,9 +178,11 @@ class Course:
             return False
         # Where only the coordinator is new, those who were there a moment ago are back at once, or join the round late.
         wait_s = self.how.join_s if all(member.fresh for member in ready) else self.how.heartbeat_s / 2
+        newest = max(member.round for member in ready)
+        if newest + 1 < max(self._known, self.number):
+            wait_s = max(wait_s, BEHIND_S)
         if len(ready) < len(self.islands) and self.now_s() - self._gathering_s < wait_s:
             return False
-        newest = max(member.round for member in ready)
         self.base = most_common([member.hash for member in ready if member.round == newest])
         holders = [member for member in ready if member.round == newest and member.hash == self.base]
         self._go_on_from(holders[0].record, newest)

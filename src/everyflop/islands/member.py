@@ -131,11 +131,11 @@ class Member:
             return None
         started_s = time.monotonic()
         try:
+            self._mend_pulse()
             self._main.send({"kind": "hand_in", **header}, payload)
             self.send_s = time.monotonic() - started_s
             reply, merged = self._main.receive()
-            if self._pulse_lost:
-                self._open_pulse()
+            self._mend_pulse()
         except Broken:
             self._disconnect()
             return None
@@ -185,6 +185,11 @@ class Member:
         for connection in connections:
             if connection is not None:
                 connection.close()
+
+    def _mend_pulse(self) -> None:
+        """Open another pulse where only that broke."""
+        if self._pulse_lost:
+            self._open_pulse()
 
     def _open_pulse(self) -> None:
         pulse = connect(self.address, self._secret, link=self._link, tls=self._tls)

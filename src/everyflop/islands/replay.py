@@ -31,6 +31,10 @@ class Replay(Course):
             self._end("finished" if self.table.consumed == self.table.total else "stopped")
             return
         members = record["members"]
+        if absent := sorted(members.keys() - self.roster.members.keys()):
+            self.listener.event("differs", round=self.number, absent=absent)
+            self._end("differs")
+            return
         shares = {name: member["sequences"] for name, member in members.items()}
         self.round = Round(record["exchange"], record["planned_steps"], None, record["sequences"], shares)
         self._started_s, self.updates, self.begins = self.now_s(), {}, {}
@@ -88,6 +92,10 @@ def _problems(records: list[dict[str, Any]], tokens: int | None) -> Iterator[str
             return
         if {name: account["joins"] for name, account in record["accounts"].items()} != first:
             yield f"an island joined again before round {record['round']}, with moments of another"
+            return
+        refused = [name for name, member in record["members"].items() if not member["accepted"]]
+        if record is not records[-1] and 0 < len(refused) < len(record["members"]):
+            yield f"{', '.join(refused)} took the state of another after round {record['round']}, as it was just then"
             return
         if record["ahead"]:
             yield f"islands trained ahead of round {record['round']} for as long as its updates travelled"

@@ -20,6 +20,10 @@ CATCH_UP_S = 10.0
 """How long a commit waits for an island that is just being given the anchor, beside the time that it travels: it would
 miss the round otherwise."""
 
+BEHIND_S = 600.0
+"""How long islands whose newest anchor is older than the round log's wait for one that has a newer one: its machine may
+be slow to come back, and going on without it does again what was done."""
+
 SIGN_BYTES = 1000
 """A sign of life has fewer; more at once is an island's state, on its way to another."""
 

@@ -27,13 +27,14 @@ class IslandSpec(Spec):
     price_per_device_hour: float | None = Field(default=None, ge=0)
     """Overrides that of [money]."""
     slowdown: float = Field(default=1.0, ge=1, le=1000)
-    """Simulates a slower device: multiplies the processor time of all that it does, by waiting."""
+    """Simulates a slower device: multiplies, by waiting, the processor time of steps and of making and taking
+    updates."""
     numerics: Numerics = "own"
     """Simulates another device's numerics: "split" sums matrix products in parts, each rounded to their type."""
     link_gbit_per_s: float | None = Field(default=None, gt=0)
     """Simulates a thin link to the coordinator, in each direction."""
     link_latency_ms: float = Field(default=0.0, ge=0, le=10_000)
-    """Simulates a long way to the coordinator: added to each message, one way."""
+    """Simulates a long way to the coordinator: added to each message that the island sends."""
 
     @property
     def price_per_hour(self) -> float | None:

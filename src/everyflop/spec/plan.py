@@ -194,7 +194,7 @@ class Limits(Spec):
     budget: float | None = Field(default=None, gt=0)
     deadline_days: float | None = Field(default=None, gt=0)
     max_supplier_share: float | None = Field(default=None, gt=0, le=1)
-    """Of the run's tokens, for devices of one vendor."""
+    """Of the run's tokens, for devices of one supplier."""
     max_islands: Count = 4
     max_devices: Count | None = None
 
@@ -214,11 +214,12 @@ class Plan(Spec):
     why: str
     """One sentence, such as "do not mix: h100 alone is cheaper than every mix that keeps the limits"."""
     mix_cheaper_probability: Probability | None = None
-    """How probable it is that the best mix costs less than the best single pool; None with one pool."""
+    """How probable it is that the best mix costs less than the best single pool; None where the limits
+    leave no mix or no pool alone."""
     islands: tuple[PlannedIsland, ...] = Field(min_length=1)
     total: Total
     alternatives: tuple[Choice, ...]
-    """Each pool alone and the best mixes, cheapest first; the recommended one is among them."""
+    """Each pool alone and the best mixes, best first by the objective; the recommended one is among them."""
     unusable: dict[str, str] = Field(default_factory=dict)
     """Pools that cannot train this model, and why."""
     front: tuple[Choice, ...] = ()

@@ -47,7 +47,11 @@ class Trained:
 
 
 class Island:
-    """One island's loop. `after_commit(record, leads)` is called when it has moved to a new anchor."""
+    """One island's loop.
+
+    `after_commit(record, leads)` is called when it has moved to a new anchor, `look_again()` where it has none and
+    nobody gives it one: checkpoints may.
+    """
 
     def __init__(
         self,
@@ -56,12 +60,13 @@ class Island:
         member: Member,
         *,
         after_commit: Callable[[dict[str, Any], bool], None],
+        look_again: Callable[[], None] = lambda: None,
         now_s: Callable[[], float] = time.monotonic,
     ):
         self.how, self.steps, self.member = how, steps, member
         self.replica: Replica = steps.replica
         self.name = steps.spec.name
-        self._after_commit, self._now_s = after_commit, now_s
+        self._after_commit, self._look_again, self._now_s = after_commit, look_again, now_s
         self._handed_in_s: float | None = None
         self._began_s = self._finish_s = 0.0
         """When the round began, for all islands alike; and how long the last update took to be made and sent."""
@@ -93,6 +98,8 @@ class Island:
                 return reply
             if (state := self.member.fetch()) is not None:
                 self.replica.take(*state)
+            elif self.replica.record is None:
+                self._look_again()
 
     def _round(self, begin: Header, stop: StopRequest) -> Header | None:
         """Do one round; return the beginning of the next, or None where the island has to join again."""

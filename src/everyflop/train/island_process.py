@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import ssl
 import time
 from dataclasses import asdict
@@ -16,7 +17,6 @@ from everyflop.base.errors import DamagedFile, ExpectedNo, Interrupted, UsageErr
 from everyflop.base.files import append_line, locked, write_json
 from everyflop.base.progress import progress
 from everyflop.checkpoint import Checkpoint, list_checkpoints, newest_good, open_checkpoint
-from everyflop.checkpoint.folder import remove
 from everyflop.data.prepare import prepare
 from everyflop.islands.endings import refuse_failure
 from everyflop.islands.link import Link
@@ -38,7 +38,11 @@ from everyflop.train.session import build_run_model, build_session, keep_tokeniz
 from everyflop.train.simulated_device import SimulatedDevice
 from everyflop.train.stop import StopRequest
 from everyflop.train.telemetry import Telemetry
+from everyflop.train.update import StepTooLarge
 from everyflop.train.validate import validate
+
+GIVEN_UP = "given-up-"
+"""Before the name of a checkpoint that a run has gone back from."""
 
 
 def train_island(
@@ -86,8 +90,8 @@ class _Process:
         self.leads = False
         """Whether this island saves, validates and finishes for all."""
         self.last_step = 0
-        self.saved: dict[str, Any] | None = None
-        """The commit that was saved last."""
+        self.saved: tuple[dict[str, Any] | None, Path] | None = None
+        """The commit that was saved last, and in which folder."""
 
     def train(self, coordinator: str, secret: bytes, tls: ssl.SSLContext | None) -> dict[str, Any] | None:
         under_way = is_under_way(coordinator, secret, tls=tls)
@@ -111,7 +115,13 @@ class _Process:
         stream, meter = self.prepared.train(settled.run.run.seed), meter_of(settled, self.measured)
         simulated = SimulatedDevice(self.spec.slowdown, self.spec.numerics, worked_s=self.worked_s)
         steps = LocalSteps(self.spec, self.replica, stream, mfu=meter.mfu, simulated=simulated)
-        island = Island(self.run.islands, steps, member, after_commit=self._after_commit)
+        island = Island(
+            self.run.islands,
+            steps,
+            member,
+            after_commit=self._after_commit,
+            look_again=lambda: self._look_again(under_way=is_under_way(coordinator, secret, tls=tls)),
+        )
         with StopRequest() as stop:
             try:
                 how, self.leads = self._take_part(island, stop)
@@ -128,9 +138,11 @@ class _Process:
     def _take_part(self, island: Island, stop: StopRequest) -> tuple[str, bool]:
         try:
             return island.run(stop)
-        except UsageError:
+        except (UsageError, StepTooLarge):
+            with self.replica.lock:
+                self.replica.go_back()  # to what was committed
             self.leads = False  # others may go on without this island, and save where the run's checkpoints are
-            self._save("the coordinator is gone")
+            self._save("it cannot go on")
             raise
 
     def _find_start(self, *, under_way: bool) -> Start:
@@ -146,6 +158,12 @@ class _Process:
         if mine is not None and (newest is None or mine.step >= newest.step):
             newest = mine
         return Start(start.settled, newest, start.changes)
+
+    def _look_again(self, *, under_way: bool) -> None:
+        """Take the newest checkpoint after all, where those who were to give this island their state have gone."""
+        if not under_way and (found := self._find_start(under_way=False).checkpoint) is not None:
+            with self.replica.lock:
+                self._restore(found)
 
     def _forecast(self, model: CausalLM, *, under_way: bool) -> Forecast:
         """Measure this island's speed, or take what its last process measured: others wait while it comes back."""
@@ -171,7 +189,7 @@ class _Process:
         self.replica.settle()
         self.replica.anchor_now()
         self.replica.squares = outer["outer.squares"].numpy()
-        self.saved, self.last_step = self.replica.record, checkpoint.step
+        self.saved, self.last_step = (self.replica.record, checkpoint.path.parent), checkpoint.step
 
     def _open_dirs(self) -> None:
         """Write what describes the run where checkpoints are saved."""
@@ -224,11 +242,11 @@ class _Process:
 
     def _save(self, why: str) -> None:
         step = self.session.progress.step
-        if self.replica.record in (None, self.saved):
-            return
         run_dir = self.shared if self.leads else self.own
+        if self.replica.record is None or self.saved == (self.replica.record, run_dir.checkpoints):
+            return
         for folder in {self.own.checkpoints, run_dir.checkpoints}:
-            remove_other_pasts(folder, step, self.replica.record)
+            put_other_pasts_aside(folder, step, self.replica.record)
         replica, buffer = self.replica, self.replica.outer.buffer
         noted = {"name": self.spec.name, "round": replica.round, "record": replica.record, "part": replica.part}
         outer = {"squares": torch.from_numpy(replica.squares_now())}
@@ -237,7 +255,7 @@ class _Process:
         with self.replica.at_anchor():
             path = save_session(self.session, run_dir, self.prepared, island=noted, outer=outer)
         self.telemetry.event("save", step=step, path=str(path), why=why, island=self.spec.name)
-        self.saved = self.replica.record
+        self.saved = self.replica.record, run_dir.checkpoints
 
     def _finish(self) -> dict[str, Any]:
         self._save("end of training")
@@ -265,13 +283,18 @@ class _Process:
         )
 
 
-def remove_other_pasts(folder: Path, step: int, record: dict[str, Any]) -> None:
-    """Remove checkpoints that a run has gone back from: of this step or later ones, and of another commit than this."""
+def put_other_pasts_aside(folder: Path, step: int, record: dict[str, Any]) -> None:
+    """Rename checkpoints that a run has gone back from: of this step or later ones, and of another commit than this.
+
+    No resume finds them under the new name, and the newest of them is kept for people.
+    """
     for path in list_checkpoints(folder):
         with contextlib.suppress(DamagedFile, UsageError):
             found = open_checkpoint(path, verify=False)
             if found.step >= step and found.state.get("island", {}).get("record") != record:
-                remove(path)
+                for older in folder.glob(f"{GIVEN_UP}*"):
+                    shutil.rmtree(older)
+                path.rename(path.with_name(f"{GIVEN_UP}{path.name}"))
 
 
 def _crossed(before: int, after: int, every: int) -> bool:

@@ -173,10 +173,20 @@ class _Launch:
                 raise Interrupted(stop.signal, "Stopped; every island saved what was committed.")
             return finished
         finally:
-            for child in self.children:
-                if child.process is not None and child.process.poll() is None:
-                    child.process.kill()
-                    child.process.wait()
+            self._end_all()
+
+    def _end_all(self) -> None:
+        """Ask what still runs to end, islands with what was committed saved; kill what does not."""
+        running = [child.process for child in self.children if child.process and child.process.poll() is None]
+        for process in running:
+            process.terminate()
+        give_up_s = time.monotonic() + HUNG_S
+        for process in running:
+            try:
+                process.wait(max(0.0, give_up_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
     def _over(self) -> bool:
         """Whether all processes have ended, or all islands have and the coordinator has had its time."""

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from everyflop.base.errors import InvalidFile, Problem
-from everyflop.base.units import parse_count
+from everyflop.base.units import parse_amount
 from everyflop.spec.base import Count, Spec
 from everyflop.spec.fleet import Fleet
 from everyflop.spec.plan import Limits, Objective
@@ -31,7 +31,7 @@ def _name(value: Any) -> Any:
 
 
 def _amount(value: Any) -> Any:
-    return parse_count(value) if isinstance(value, str) else value
+    return parse_amount(value) if isinstance(value, str) else value
 
 
 def _one_or_more(value: Any) -> Any:

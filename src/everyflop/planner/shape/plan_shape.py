@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from everyflop.accounting.laws import training_compute
 from everyflop.catalog.catalog import Catalog
+from everyflop.planner.plan.lifetime import within_a_lifetime
 from everyflop.planner.plan.make_plan import make_plan
 from everyflop.planner.plan.workloads import launch_command, workload_of
 from everyflop.planner.shape.reshape import Reshaped, reshaped
@@ -56,7 +57,7 @@ def plan_shape(
     known_cost = asked.cost(known)
     buys = training_compute(known.model, KNOWN_TOKENS) * budget / known_cost if known_cost else _FIRST_GUESS
     shape = _shape(asked, precision, first_guess=buys)
-    plan = make_plan(
+    made = make_plan(
         shape.workload(NAME, precision),
         fleet,
         catalog=catalog,
@@ -64,6 +65,7 @@ def plan_shape(
         model_option=f"--run {shlex.quote(run_file)}",
         launch=launch_command(run_file, plan_file),
     )
+    plan = within_a_lifetime(made)
     if known_cost is None:
         return ShapedPlan(shape, plan, None)
 

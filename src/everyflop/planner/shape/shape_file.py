@@ -1,5 +1,6 @@
 """A shape as a run file, ready for `everyflop train`."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ HEADER = """\
 
 
 def run_text(shape: Shape, *, name: str) -> str:
-    """Return the run file of a shape."""
+    """Return the run file of a shape; what a run cannot be called is left out of the name."""
     tables: dict[str, Any] = {
-        "run": {"name": name},
+        "run": {"name": re.sub(r"[^A-Za-z0-9_.-]+", "-", name).lstrip("_.-") or "plan"},
         "model": shape.model.model_dump(mode="json", exclude_unset=True),
         "data": {"sources": ["python-stdlib"], "vocab_size": shape.model.vocab_size},
         "train": {"tokens": shape.tokens, "seq_len": shape.seq_len, "batch_tokens": shape.batch_tokens},

@@ -23,7 +23,7 @@ MOST_CHANGES = 12
 
 
 def choices_table(plan: Plan) -> Table:
-    """Show what each way to train costs, cheapest first, the recommended one marked."""
+    """Show what each way to train costs, best first by the objective, the recommended one marked."""
     totals = [choice.total for choice in plan.alternatives]
     each, whole = scale_of(t.cost_per_ttoken.p50 for t in totals), scale_of(t.cost.p50 for t in totals)
     time = time_scale_of(t.days.p50 for t in totals)
