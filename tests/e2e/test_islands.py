@@ -133,16 +133,21 @@ def test_killed_islands_and_a_killed_coordinator_cost_nothing_that_was_committed
 
 @pytest.mark.full
 def test_a_coordinator_that_is_killed_when_all_is_done_holds_nobody_up(start_everyflop, write_run_file, tmp_path):
-    process = start_everyflop("train", write_run_file(tmp_path, **SHORT))
-    run_dir = tmp_path / "runs" / "tiny"
-    while not [event for event in events(run_dir, "save") if event["why"] == "end of training"]:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    os.kill(process_of(run_dir, "coordinator"), signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    run_file = write_run_file(tmp_path, **SHORT)
+    for name in ("one", "two", "three", "four"):  # on a busy machine all may be over before the kill
+        process, run_dir = start_everyflop("train", run_file, f"run.name={name}"), tmp_path / "runs" / name
+        while not [event for event in events(run_dir, "save") if event["why"] == "end of training"]:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        with contextlib.suppress(AssertionError, ProcessLookupError):
+            os.kill(process_of(run_dir, "coordinator"), signal.SIGKILL)
+        _, err = process.communicate(timeout=60)
 
-    assert process.returncode == 0, err
-    assert json.loads((run_dir / "summary.json").read_text())["tokens"] == 256 * 24
+        assert process.returncode == 0, err
+        assert json.loads((run_dir / "summary.json").read_text())["tokens"] == 256 * 24
+        if events(run_dir, "restart"):
+            return
+    pytest.fail("no coordinator could be killed in time")
 
 
 @pytest.mark.full

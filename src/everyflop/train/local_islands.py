@@ -168,10 +168,9 @@ class _Launch:
                         shown_s = time.monotonic()
                         self._show()
                         self._end_hung()
-            finished = _written_at(self.run_dir.summary) != self.summary_before
-            if stop.signal is not None and not finished:
+            if stop.signal is not None and not self._finished():
                 raise Interrupted(stop.signal, "Stopped; every island saved what was committed.")
-            return finished
+            return self._finished()
         finally:
             self._end_all()
 
@@ -188,6 +187,10 @@ class _Launch:
                 process.kill()
                 process.wait()
 
+    def _finished(self) -> bool:
+        """Whether an island has written the run's summary."""
+        return _written_at(self.run_dir.summary) != self.summary_before
+
     def _over(self) -> bool:
         """Whether all processes have ended, or all islands have and the coordinator has had its time."""
         coordinator, *islands = self.children
@@ -200,8 +203,8 @@ class _Launch:
     def _look_after(self, child: Child, *, stopping: bool) -> None:
         if child.done or child.process is None or (code := child.process.poll()) is None:
             return
-        over = self.children[0].done and code != ExpectedNo.exit_code
-        if code in QUIET_EXITS or over:  # nothing is left to do once the coordinator has ended
+        over = (self.children[0].done or self._finished()) and code != ExpectedNo.exit_code
+        if code in QUIET_EXITS or over:  # nothing is left to do then
             child.done = True
         elif code in (UsageError.exit_code, ExpectedNo.exit_code):
             kind = UsageError if code == UsageError.exit_code else ExpectedNo
