@@ -24,8 +24,8 @@ def coordinator(
 ) -> None:
     """Coordinate islands on several machines: admit them, hand out samples, merge updates. Needs no accelerator.
 
-    everyflop coordinator run.toml --host 0.0.0.0 --secret secret.txt
-    everyflop train run.toml --island a --coordinator 10.0.0.1:7700 --secret secret.txt
+    everyflop coordinator run.toml --host 0.0.0.0 --secret key.txt
+    everyflop train run.toml --island a --coordinator hub:7700 --secret key.txt
     """
     import contextlib
 

@@ -48,7 +48,7 @@ def train(
     everyflop train run.toml run.name=faster optim.lr=3e-3
     everyflop train run.toml --resume
     everyflop train run.toml --plan plan.json
-    everyflop train run.toml --island a --coordinator 10.0.0.1:7700 --secret secret.txt
+    everyflop train run.toml --island a --coordinator hub:7700 --secret key.txt
     """
     from everyflop.base.errors import Interrupted, UsageError
     from everyflop.spec.read import read_run
