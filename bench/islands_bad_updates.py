@@ -85,7 +85,8 @@ def train(folder: Path, name: str, steps: int, fault: str | None, **how: Any) ->
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
     everyflop = [sys.executable, "-m", "everyflop"]
-    processes = [subprocess.Popen([*everyflop, "coordinator", str(path), "--port", port, "--secret", str(secret)])]
+    hub = [*everyflop, "coordinator", str(path), "--port", port, "--secret", str(secret)]
+    processes = [subprocess.Popen(hub, stdout=sys.stderr)]
     for island in run["island"]:
         there = ["--coordinator", f"127.0.0.1:{port}", "--secret", str(secret)]
         arguments = [str(path), "--island", island["name"], *there]
