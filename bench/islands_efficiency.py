@@ -9,8 +9,7 @@ against its own run's in the same minutes (at least 90 %), and the whole's again
 are of training only, without any exchange, so they are the harder mark. All are simulated by waiting, the fastest half
 of its time, or are really slowed by cgroup quotas of processor time (needs root), in runs of their own as well. The
 control, islands that wait for the slowest with equal batches, must fail. Weights stand nearly still, so that a step's
-work stays what it is. Demand is twice 1/2 + 5/32 + 1/32 cores;
-nothing else should run.
+work stays what it is. Demand is twice 1/2 + 5/32 + 1/32 cores; nothing else should run.
 """
 
 import argparse
@@ -41,8 +40,8 @@ OF_A_CORE = 1 / 32
 """What a speed of 1 is."""
 SEQUENCES, MICRO_BATCH, SEQ_LEN, STEPS, STEPS_ALONE, SYNC_STEPS = 176, 8, 128, 24, 4, 3
 STILL_LR = 1e-7
-"""Weights hardly move, so that a step's work stays the same: experts' loads, which change most in the first steps, are
-worth some per cent of it, and runs apart are at another step."""
+"""Weights hardly move, so that a step's work stays the same: while they do, its time falls by a tenth over the first
+hundred steps, probably with experts' loads, and runs apart are at another step."""
 ROUNDS_ALONE, ROUNDS_OF_CONTROL = 100, 4
 """More than are ever done, and enough."""
 PERIOD_US = 40_000
