@@ -34,7 +34,9 @@ def test_the_newest_anchor_wins_and_who_has_an_older_one_fetches_it(new_run):
     assert [donor.name for donor in run.course.donors(run.members["b"])] == ["a"]
 
 
-def test_islands_with_an_old_anchor_wait_long_for_one_that_has_what_the_log_knows_of(new_run):
+@pytest.fixture
+def behind_its_log(new_run):
+    """A run of five rounds whose coordinator is new, and in which only an island from its start has joined."""
     run = new_run(batches=20, join_s=120.0)
     run.join_all()
     for _ in range(5):
@@ -42,6 +44,11 @@ def test_islands_with_an_old_anchor_wait_long_for_one_that_has_what_the_log_know
     run.restart()
     run.old.clear()
     run.join("a", 0)
+    return run
+
+
+def test_islands_with_an_old_anchor_wait_long_for_one_that_has_what_the_log_knows_of(behind_its_log):
+    run = behind_its_log
     run.now_s += 500
     run.course.advance()
 
@@ -52,19 +59,12 @@ def test_islands_with_an_old_anchor_wait_long_for_one_that_has_what_the_log_know
     assert not run.kinds("rewind")
 
 
-def test_they_go_on_from_what_they_have_when_nobody_comes(new_run):
-    run = new_run(batches=20, join_s=120.0)
-    run.join_all()
-    for _ in range(5):
-        run.round("a", "b")
-    run.restart()
-    run.old.clear()
-    run.join("a", 0)
-    run.now_s += 601
-    run.course.advance()
+def test_they_go_on_from_what_they_have_when_nobody_comes(behind_its_log):
+    behind_its_log.now_s += 601
+    behind_its_log.course.advance()
 
-    assert run.course.number == 0
-    assert run.kinds("rewind")
+    assert behind_its_log.course.number == 0
+    assert behind_its_log.kinds("rewind")
 
 
 def test_of_different_anchors_of_the_same_round_that_of_most_islands_wins(new_run):

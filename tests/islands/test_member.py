@@ -10,7 +10,6 @@ from everyflop.islands.coordinator import Coordinator
 from everyflop.islands.course import Course
 from everyflop.islands.member import Ended, Member, Standing
 from everyflop.islands.round_log import RoundLog
-from everyflop.islands.wire import Connection
 from everyflop.spec.islands import IslandSpec, IslandsSpec
 
 
@@ -44,11 +43,8 @@ START = Standing(0, "h0", None)
 
 
 class Listener:
-    def __init__(self):
-        self.events: list[dict] = []
-
     def event(self, kind, **facts):
-        self.events.append({"event": kind, **facts})
+        pass
 
     def committed(self, record, steps):
         pass
@@ -75,12 +71,6 @@ def joined(coordinator) -> Iterator[Member]:
     assert one.join(START)["kind"] == "begin"
     yield one
     one.leave()
-
-
-def connections_of(member: Member) -> list[Connection]:
-    found = [member._main, member._pulse]
-    assert all(found)
-    return found
 
 
 def test_an_island_is_told_to_hurry_when_its_coordinator_is_gone(coordinator, joined):
@@ -119,7 +109,6 @@ def test_a_pulse_that_comes_after_all_were_told_to_hurry_is_told_too(coordinator
 
 
 def test_a_process_that_comes_back_gets_its_own_pulse_and_not_that_of_the_one_before(coordinator, joined):
-    old = connections_of(joined)
     joined._closed.set()  # it shows no life any more, and its connections stay open, as those of a lost machine do
     new = Member("a", coordinator[1], b"secret", facts=joined.facts, tokens_per_s=1.0, heartbeat_s=1.0, give_state=dict)
     started_s = time.monotonic()
@@ -128,5 +117,4 @@ def test_a_process_that_comes_back_gets_its_own_pulse_and_not_that_of_the_one_be
     assert time.monotonic() - started_s < 4.0
     time.sleep(1.5)
     assert [m.lost for m in coordinator[0].course.roster.members.values()] == [""], "its pulse is heard"
-    assert all(old)
     new.leave()

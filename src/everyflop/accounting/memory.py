@@ -40,7 +40,7 @@ def memory(dims: Dims, layouts: Layouts, *, seq_len: Numbers, n_micro: np.ndarra
     """
     stages = [_stage(stage, dims, layouts, seq_len, n_micro) for stage in get_args(Stage)]
     totals = np.array([np.sum(list(stage.values()), axis=0) for stage in stages])
-    totals[1] = np.where(layouts.pp > 2, totals[1], 0.0)
+    totals[1] = np.where(layouts.pp > 2, totals[1], 0.0)  # with fewer stages there is no second between two others
     fullest = totals.argmax(axis=0)
     return {name: np.choose(fullest, [stage[name] for stage in stages]) / GIB for name in stages[0]}
 

@@ -20,10 +20,8 @@ NOTED = ("hash", "weights", "sequences", "reach", "sizes", "train_s", "round_s",
 STATISTICS = "statistics of "
 """Before a kind of exchange: what the norms of statistics are remembered as."""
 
-NEEDED = {
-    *{*NOTED, "round", "steps", "skipped", "tokens", "samples", "n", "dtype", "n_stats", "stats_dtype", "compress"},
-    *{"leave", "arithmetic"},
-}
+NEEDED = {*NOTED, "round", "steps", "skipped", "tokens", "samples", "leave", "arithmetic"}
+NEEDED |= {"n", "dtype", "n_stats", "stats_dtype", "compress"}
 """What the header of every update has."""
 
 

@@ -117,7 +117,7 @@ class Coordinator:
         members, now_s = self.course.roster.members, self.course.now_s
         with self._changed:
             give_up_s = now_s() + 2 * self.course.how.heartbeat_s
-            while (member := members.get(str(hello.get("island")))) is None or member.session != hello["session"]:
+            while (member := members.get(str(hello.get("island")))) is None or member.session != hello.get("session"):
                 if now_s() > give_up_s:
                     return
                 self._changed.wait(TICK_S)  # it is not admitted yet: a process that was before it is still missed

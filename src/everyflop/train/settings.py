@@ -118,11 +118,17 @@ def _fill(section, earlier, *names: str):
     return section.model_copy(update={name: getattr(earlier, name) for name in open_names})
 
 
-NOT_NUMERIC = ("run.name", "run.out_dir", "data.prepared_dir", "train.validate_", "checkpoint.", "money.")
-"""Keys that may change on resume: they do not touch the weights."""
-
-IN_FINGERPRINT = ("data.tokenizer",)
-"""Keys that only say where something lies: what it holds is in the data's fingerprint, which is compared as well."""
+NOT_NUMERIC = (
+    "run.name",
+    "run.out_dir",
+    "data.prepared_dir",
+    "train.validate_",
+    "checkpoint.",
+    "money.",
+    "data.tokenizer",
+)
+"""Keys that may change on resume: they do not touch the weights. What a tokenizer holds, wherever it lies, is in the
+data's fingerprint, which is compared as well."""
 
 
 def changed_numerics(run: RunSpec, earlier: RunSpec) -> dict[str, Any]:
@@ -136,5 +142,5 @@ def changed_numerics(run: RunSpec, earlier: RunSpec) -> dict[str, Any]:
     return {
         key: [before.get(key), now.get(key)]
         for key in keys
-        if key not in may_change and not key.startswith((*NOT_NUMERIC, *IN_FINGERPRINT))
+        if key not in may_change and not key.startswith(NOT_NUMERIC)
     }

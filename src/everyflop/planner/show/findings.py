@@ -128,16 +128,17 @@ def yardstick(plan: Plan) -> str:
 def link_lines(choice: Choice) -> list[str]:
     """Say for each island that exchanges what its slowest link must carry at least, and what it does carry."""
     return [
-        f"{island.name} in {choice.name} {_link_needed(island)}"
-        + ("" if island.link_gbit_per_s is None else f", has {gbit(island.link_gbit_per_s)}")
+        f"{island.name} in {choice.name} needs {_link_needed(island)}"
         for island in choice.islands
         if (island.link_gbit_per_s, island.least_link_gbit_per_s) != (None, None)
     ]
 
 
 def _link_needed(island: PlannedIsland) -> str:
-    least = island.least_link_gbit_per_s
-    return "needs less latency, whatever the Gbit/s" if least is None else f"needs {gbit(least)} Gbit/s"
+    least, has = island.least_link_gbit_per_s, island.link_gbit_per_s
+    if least is None:
+        return "less latency than its link has, whatever the Gbit/s"
+    return f"{gbit(least)} Gbit/s" + ("" if has is None else f", has {gbit(has)}")
 
 
 def gbit(speed: float) -> str:
