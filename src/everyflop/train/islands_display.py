@@ -24,7 +24,7 @@ class IslandsDisplay:
         self._run, self._stream, self._now_s = run, stream or sys.stderr, now_s
         self._live: Live | None = None
         self._last_line_s = -LINE_EVERY_S
-        self._said_what_to_expect = False
+        self.said_what_to_expect = False
 
     def __enter__(self) -> "IslandsDisplay":
         if self._stream.isatty():
@@ -46,8 +46,8 @@ class IslandsDisplay:
 
     def show(self, status: dict[str, Any]) -> None:
         """Show where the run stands, and when it begins how long it will take and what it will cost."""
-        if status["exchange"] and not self._said_what_to_expect:
-            self._said_what_to_expect = True
+        if status["exchange"] and not self.said_what_to_expect:
+            self.said_what_to_expect = True
             self.note(self.expectation(status))
         if self._live is not None:
             self._live.update(self.table(status), refresh=True)

@@ -164,7 +164,8 @@ class _Launch:
                         self._ask_to_stop(asked)
                     for child in self.children:
                         self._look_after(child, stopping=stop.signal is not None)
-                    if time.monotonic() - shown_s >= STATUS_EVERY_S:
+                    # A short run may be over within a second: until it has begun, its status is asked at every look.
+                    if not self.display.said_what_to_expect or time.monotonic() - shown_s >= STATUS_EVERY_S:
                         shown_s = time.monotonic()
                         self._show()
                         self._end_hung()
