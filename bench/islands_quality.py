@@ -72,6 +72,7 @@ def arm(
 ARMS = dict(
     [
         arm("sync", 8, 1),
+        arm("sync-lr0.5", 8, 1, lr=0.5),
         arm("sync-lr0.7", 8, 1, lr=0.7),
         arm("sync-lr1.4", 8, 1, lr=1.4),
         arm("h2", 2),
