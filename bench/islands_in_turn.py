@@ -12,7 +12,7 @@ import torch
 from everyflop.accounting.rounds import longest_round
 from everyflop.backend.device import detect
 from everyflop.data.prepare import prepare
-from everyflop.islands.codec import Flat, behind, decode, encode, encoded_bytes
+from everyflop.islands.codec import LARGEST, Flat, behind, decode, encode, encoded_bytes
 from everyflop.islands.commit import Merged, Update, merge_updates
 from everyflop.islands.flat import flatten, unflatten_into
 from everyflop.islands.guards import REMEMBERED
@@ -156,9 +156,9 @@ class InTurn:
         moved, statistics = replica.hand_in(n_steps)
         wanted = moved if replica.residual is None else moved + replica.residual
         payload = encode(wanted, self.how.compress, statistics)
-        if self.how.compress == "int8":
-            size = encoded_bytes(moved.size, "int8")
-            replica.residual = wanted - decode(payload[:size], "int8", moved.size)
+        if (how := self.how.compress) in LARGEST:
+            size = encoded_bytes(moved.size, how)
+            replica.residual = wanted - decode(payload[:size], how, moved.size)
         sizes = {"n": moved.size, "dtype": moved.dtype.name, "hash": replica.hash}
         sizes |= {"n_stats": statistics.size, "stats_dtype": statistics.dtype.name}
         sizes |= {"weights": replica.weights, "arithmetic": replica.arithmetic, "skipped": 0}

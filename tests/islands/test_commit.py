@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from everyflop.islands.codec import decode, encode, encoded_bytes
+from everyflop.islands.codec import LARGEST, decode, encode, encoded_bytes
 from everyflop.islands.commit import Merged, Update, merge_updates
 from everyflop.islands.rounds import Exchange, Round
 from everyflop.spec.islands import IslandsSpec
@@ -249,16 +249,17 @@ def test_a_commit_says_of_each_update_what_became_of_it_and_holds_no_nan():
     json.dumps(entries, allow_nan=False)
 
 
-def test_what_int8_rounds_off_is_carried_to_the_next_round():
+@pytest.mark.parametrize("how", LARGEST)
+def test_what_integers_round_off_is_carried_to_the_next_round(how: str):
     pair = [update("a", [1.0, 0.001]), update("b", [1.0, 0.001])]
     arrived, residual = 0.0, None
     for _ in range(50):
-        result = merged(*pair, compress="int8", residual=residual)
+        result = merged(*pair, compress=how, residual=residual)
         residual = result.residual
         arrived += numbers(result, 2)[1]
 
-    assert numbers(merged(*pair, compress="int8"), 2)[1] == 0.0  # 0.13 of a scale, without a past
-    assert arrived == pytest.approx(0.05, abs=1.01 / 127)
+    assert numbers(merged(*pair, compress=how), 2)[1] == 0.0  # far less than half a scale, without a past
+    assert arrived == pytest.approx(0.05, abs=1.01 / LARGEST[how])
 
 
 def test_a_round_that_is_not_applied_keeps_what_was_rounded_off():
@@ -268,7 +269,7 @@ def test_a_round_that_is_not_applied_keeps_what_was_rounded_off():
     assert merged(update("a", [1.0]), exchange="gradients", compress="int8", residual=kept).residual is kept
 
 
-@pytest.mark.parametrize("how", ["bf16", "int8"])
+@pytest.mark.parametrize("how", ["bf16", "int8", "int4"])
 def test_compressed_updates_are_merged_as_what_they_say(how: Any):
     pair = [update("a", [1.27, -1.27], how=how), update("b", [1.27, 1.27], how=how)]
 

@@ -259,7 +259,10 @@ def test_tokens_that_several_islands_need_more_are_whole_batches(body, extra, ba
     assert plan.model_copy(update={"workload": workload, "total": total}).trained_tokens == batches * 1000
 
 
-@pytest.mark.parametrize(("sent", "compress"), [(8, "fp32"), (4, "fp32"), (3, "bf16"), (2, "bf16"), (1, "int8")])
+@pytest.mark.parametrize(
+    ("sent", "compress"),
+    [(8, "fp32"), (4, "fp32"), (3, "bf16"), (2, "bf16"), (1, "int8"), (0.5, "int4"), (0.1, "int4")],
+)
 def test_updates_travel_as_the_widest_type_that_sends_no_more_than_assumed(body, sent, compress):
     plan = Plan.model_validate(body)
     exchange = plan.exchange.model_copy(update={"bytes_per_parameter": sent})

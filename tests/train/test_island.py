@@ -89,7 +89,7 @@ def test_an_island_may_compute_as_another_device_and_the_run_is_as_good(islands_
     assert 0 < farthest(*ends) < 1e-2  # roundings differ, and 50 steps of training let them grow
 
 
-@pytest.mark.parametrize("compress", ["bf16", "int8"])
+@pytest.mark.parametrize("compress", ["bf16", "int8", "int4"])
 def test_compressed_updates_leave_all_islands_with_the_same_weights(compress, islands_run, device, tmp_path):
     settled = islands_run("a", "b", steps=5, rounds="steps", sync_share=0.1, compress=compress)
     prepared = prepare(settled.run)

@@ -1,34 +1,40 @@
-"""What a flat update travels as: fp32, bf16, or int8 with one scale for each block.
+"""What a flat update travels as: fp32, bf16, or int8 or int4 with one scale for each block.
 
 numpy only, so that the coordinator needs no torch. fp64 passes through "fp32" unchanged: tests train in it.
-Sizes for each number: 4 bytes, 2, and 1 + 4 / BLOCK.
+Sizes for each number: 4 bytes, 2, 1 + 4 / BLOCK and 1 / 2 + 4 / BLOCK.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 1024
-"""Numbers that share a scale in int8."""
+"""Numbers that share a scale."""
+
+LARGEST = {"int8": 127, "int4": 7}
+"""The largest whole number that each kind of integer stands for, which is what the largest of a block becomes."""
 
 AT_ONCE = 1 << 16
 """Numbers that are worked on at once: what is in between stays in the processor's cache."""
 
 Flat = NDArray[np.floating]
 Bytes = NDArray[np.uint8]
+Integers = NDArray[np.int8]
 Payload = bytes | memoryview
 
 
 def encode(flat: Flat, how: str, *more: Flat) -> memoryview:
     """Return a flat array as the bytes that travel, and behind them `more` as it is.
 
-    NaN and infinity stay what they are, in int8 as a scale of NaN.
+    NaN and infinity stay what they are, in integers as a scale of NaN.
     """
     size = encoded_bytes(flat.size, how, flat.dtype.name)
     payload = np.empty(size + sum(part.nbytes for part in more), dtype=np.uint8)
-    _ENCODERS.get(how, _copy)(flat, payload[:size])
+    if how in LARGEST:
+        _to_integers(flat, payload[:size], how)
+    else:
+        (_to_bf16 if how == "bf16" else _copy)(flat, payload[:size])
     for part in more:
         _copy(part, payload[size : size + part.nbytes])
         size += part.nbytes
@@ -47,11 +53,11 @@ def decode(payload: Payload, how: str, n: int, dtype: str = "float32") -> Flat:
     if how == "bf16":
         halves = np.frombuffer(payload, dtype=np.uint16)
         return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    if how == "int8":
+    if how in LARGEST:
         blocks = -(-n // BLOCK)
         scales = np.frombuffer(payload, dtype=np.float32, count=blocks)
-        values = np.frombuffer(payload, dtype=np.int8, offset=4 * blocks).reshape(blocks, BLOCK)
-        return (values * scales[:, None]).reshape(-1)[:n]
+        values = np.frombuffer(payload, dtype=np.int8, offset=4 * blocks).reshape(blocks, -1)
+        return ((_halves_apart(values) if how == "int4" else values) * scales[:, None]).reshape(-1)[:n]
     return np.frombuffer(payload, dtype=dtype)
 
 
@@ -62,8 +68,8 @@ def behind(payload: Payload, n: int, dtype: str) -> Flat:
 
 def encoded_bytes(n: int, how: str, dtype: str = "float32") -> int:
     """Return how many bytes n numbers take."""
-    if how == "int8":
-        return -(-n // BLOCK) * (BLOCK + 4)
+    if how in LARGEST:
+        return -(-n // BLOCK) * (4 + (BLOCK if how == "int8" else BLOCK // 2))
     return n * (2 if how == "bf16" else np.dtype(dtype).itemsize)
 
 
@@ -81,12 +87,27 @@ def _to_bf16(flat: Flat, out: Bytes) -> None:
         halves[first : first + AT_ONCE] = np.where(np.isnan(part), np.uint32(0x7FC0), rounded)
 
 
-def _to_int8(flat: Flat, out: Bytes) -> None:
+def _to_integers(flat: Flat, out: Bytes, how: str) -> None:
     blocks = -(-flat.size // BLOCK)
-    scales, values = out[: 4 * blocks].view(np.float32), out[4 * blocks :].view(np.int8).reshape(blocks, BLOCK)
+    scales, values = out[: 4 * blocks].view(np.float32), out[4 * blocks :].view(np.int8).reshape(blocks, -1)
     for first in range(0, blocks, AT_ONCE // BLOCK):
         some = slice(first, first + AT_ONCE // BLOCK)
-        scales[some], values[some] = _scaled(_blocks(flat[first * BLOCK : first * BLOCK + AT_ONCE]))
+        part = _blocks(flat[first * BLOCK : first * BLOCK + AT_ONCE])
+        scales[some], whole = _scaled(part, LARGEST[how])
+        values[some] = _halves_together(whole) if how == "int4" else whole
+
+
+def _halves_together(values: Integers) -> Integers:
+    """Return pairs of numbers from -8 to 7 as one byte each, the first of a pair in its lower half."""
+    return (values[:, ::2] & np.int8(15)) | (values[:, 1::2] << np.int8(4))
+
+
+def _halves_apart(pairs: Integers) -> Integers:
+    """Undo `_halves_together`; shifting to the right keeps the sign."""
+    values = np.empty((len(pairs), 2 * pairs.shape[1]), dtype=np.int8)
+    values[:, ::2] = (pairs << np.int8(4)) >> np.int8(4)
+    values[:, 1::2] = pairs >> np.int8(4)
+    return values
 
 
 def _blocks(flat: Flat) -> NDArray[np.float32]:
@@ -96,12 +117,9 @@ def _blocks(flat: Flat) -> NDArray[np.float32]:
     return (np.pad(flat, (0, short)) if short else flat).reshape(-1, BLOCK)
 
 
-def _scaled(blocks: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+def _scaled(blocks: NDArray[np.float32], largest: int) -> tuple[NDArray[np.float32], Integers]:
     with np.errstate(invalid="ignore", over="ignore"):
-        scales = np.abs(blocks).max(axis=1) / np.float32(127)  # NaN or infinity in a block makes its scale one
+        scales = np.abs(blocks).max(axis=1) / np.float32(largest)  # NaN or infinity in a block makes its scale one
         inverse = np.where(scales > 0, 1 / np.where(scales > 0, scales, 1), 0).astype(np.float32)
-        values = np.nan_to_num(np.rint(blocks * inverse[:, None]), nan=0.0, posinf=127, neginf=-127).astype(np.int8)
-    return scales, values
-
-
-_ENCODERS: dict[str, Callable[[Flat, Bytes], None]] = {"bf16": _to_bf16, "int8": _to_int8}
+        rounded = np.rint(blocks * inverse[:, None])
+        return scales, np.nan_to_num(rounded, nan=0.0, posinf=largest, neginf=-largest).astype(np.int8)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from everyflop.islands.codec import Flat, Payload, behind, decode, encode, encoded_bytes
+from everyflop.islands.codec import LARGEST, Flat, Payload, behind, decode, encode, encoded_bytes
 from everyflop.islands.guards import Verdict, judge
 from everyflop.islands.merge import Work, coefficients, mean_steps, norm, token_shares, weighted_sum
 from everyflop.islands.rounds import Round
@@ -134,10 +134,10 @@ def merge_updates(
     stats = np.sum(each, axis=0).astype(trained[next(iter(sound))].header["stats_dtype"])
     compress = "fp32" if sums else how.compress
     left: Flat | None = residual
-    if compress == "int8" and residual is not None:
+    if compress in LARGEST and residual is not None:
         total += residual
     payload = encode(total, compress, stats)
-    if compress == "int8":
+    if compress in LARGEST:
         left = total - decode(payload[: encoded_bytes(total.size, compress)], compress, total.size)
     steps = max(1, round(mean_steps(work)))
     return Merged(payload, _form(compress, stats), steps, True, verdicts, factors, now, beside, must_rejoin, left)

@@ -56,7 +56,7 @@ class ExchangeSpec(Spec):
     round_share: float = Field(default=ROUND_SHARE, gt=0, le=1)
     """A round has at most this share of the steps done before it."""
     bytes_per_parameter: float = Field(default=2.0, gt=0, le=8)
-    """What travels for each parameter: 2 in bf16, 1 in int8."""
+    """What travels for each parameter: 2 in bf16, 1 in int8, 0.5 in int4."""
     extra_tokens_share: dict[int, float] | None = Field(default=None, min_length=1)
     """Number of islands -> extra tokens needed for the same loss, as a share; numbers between are interpolated. By
     default what was measured at these steps_between_exchanges."""

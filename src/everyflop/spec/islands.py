@@ -10,6 +10,7 @@ from pydantic import Field
 from everyflop.spec.base import Count, Misfit, Spec
 from everyflop.spec.exchange import ROUND_SHARE, SYNC_SHARE
 from everyflop.spec.island_name import IslandName
+from everyflop.spec.plan import Compress
 
 Numerics = Literal["own", "split"]
 
@@ -75,8 +76,8 @@ class IslandsSpec(Spec):
     """Nesterov momentum of the outer step."""
     merge: Literal["tokens", "steps"] = "steps"
     """"steps" weighs updates by tokens over steps, so that speed never counts twice; "tokens" by tokens alone."""
-    compress: Literal["fp32", "bf16", "int8"] = "fp32"
-    """What updates travel as; int8 keeps its rounding error and adds it to the next update."""
+    compress: Compress = "fp32"
+    """What updates travel as; int8 and int4 keep their rounding error and add it to the next update."""
     overlap: bool = False
     """Train ahead while updates travel, on top of the anchor that comes: for links that are slow beside a round."""
     guards: bool = True

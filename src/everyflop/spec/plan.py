@@ -28,6 +28,9 @@ their own, and what merging those would cost in learning is not known."""
 ROUNDING = 1e-6
 """Of a step: what dividing by a token efficiency may be off."""
 
+Compress = Literal["fp32", "bf16", "int8", "int4"]
+"""What updates travel as."""
+
 Objective = Literal["cost", "time"]
 
 Positive = Annotated[float, Field(gt=0)]
@@ -182,7 +185,7 @@ class ExchangeAssumption(Spec):
     round_share: float = Field(default=0.03, gt=0, le=1)
     """A round has at most this share of the steps done before it."""
     bytes_per_parameter: float = Field(gt=0, le=8)
-    """2 for bf16, 1 for int8."""
+    """2 for bf16, 1 for int8, 0.5 for int4."""
     extra_tokens_share: dict[str, NotNegative]
     """Number of islands -> extra tokens needed for the same loss, as a share."""
     source: str
@@ -245,7 +248,7 @@ class Plan(Spec):
         return math.ceil(tokens / self.total.token_efficiency / batch - ROUNDING) * batch
 
     @property
-    def compress(self) -> Literal["fp32", "bf16", "int8"]:
-        """What updates travel as: the widest type that sends no more than was assumed, or int8."""
+    def compress(self) -> Compress:
+        """What updates travel as: the widest type that sends no more than was assumed, or int4."""
         sent = self.exchange.bytes_per_parameter
-        return "fp32" if sent >= 4 else "bf16" if sent >= 2 else "int8"
+        return "fp32" if sent >= 4 else "bf16" if sent >= 2 else "int8" if sent >= 1 else "int4"

@@ -14,7 +14,7 @@ import numpy as np
 
 from everyflop.backend.device import synchronize
 from everyflop.islands.checksum import checksum
-from everyflop.islands.codec import Flat, Payload, behind, decode, encode, encoded_bytes
+from everyflop.islands.codec import LARGEST, Flat, Payload, behind, decode, encode, encoded_bytes
 from everyflop.islands.flat import flatten, unflatten_into
 from everyflop.islands.member import Ended, Member
 from everyflop.islands.merge import norm
@@ -43,7 +43,7 @@ class Trained:
     weights: Flat | None = None
     """Where the weights were at the end, while steps are done ahead of the next round."""
     residual: Flat | None = None
-    """What rounding to int8 leaves for the next update, once this one is merged."""
+    """What rounding to integers leaves for the next update, once this one is merged."""
 
 
 class Island:
@@ -271,8 +271,8 @@ def _nothing() -> Trained:
 
 
 def _encode(moved: Flat, statistics: Flat, how: str, residual: Flat | None) -> tuple[Payload, Flat | None]:
-    """Return what travels, and what rounding leaves for the next update (int8 only)."""
-    if how != "int8":
+    """Return what travels, and what rounding leaves for the next update (integers only)."""
+    if how not in LARGEST:
         return encode(moved, how, statistics), None
     wanted = moved if residual is None else moved + residual
     payload = encode(wanted, how, statistics)

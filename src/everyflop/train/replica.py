@@ -39,7 +39,7 @@ class Replica:
         self.record: dict[str, Any] | None = None
         self.anchor: Flat | None = None
         self.residual: Flat | None = None
-        """What rounding to int8 left out of this island's updates so far."""
+        """What rounding to integers left out of this island's updates so far."""
         self.routers: Vector = routers_to_vector(session)
         self.part = 1.0
         """Share of the whole batch that the momentum is of."""
