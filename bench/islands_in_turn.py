@@ -16,7 +16,7 @@ from everyflop.islands.codec import LARGEST, Flat, behind, decode, encode, encod
 from everyflop.islands.commit import Merged, Update, merge_updates
 from everyflop.islands.flat import flatten, unflatten_into
 from everyflop.islands.guards import REMEMBERED
-from everyflop.islands.rounds import Round, is_synchronous, total_samples
+from everyflop.islands.rounds import Round, is_synchronous, stretched_steps, total_samples
 from everyflop.islands.samples import Ranges
 from everyflop.spec.run import RunSpec
 from everyflop.train.local_steps import LocalSteps
@@ -33,11 +33,21 @@ class InTurn:
     """A run with islands of given shares of the batch, in sequences.
 
     With `paces`, islands do these multiples of a round's steps, where they come to whole steps. With `overlap` every
-    update travels for as long as it may while islands train ahead: half a round.
+    update travels for as long as it may while islands train ahead: half a round. `even` rounds are not stretched where
+    the learning rate is low.
     """
 
-    def __init__(self, run: RunSpec, shares: list[int], *, exchange: bool = True, paces: list[float] | None = None):
+    def __init__(
+        self,
+        run: RunSpec,
+        shares: list[int],
+        *,
+        exchange: bool = True,
+        paces: list[float] | None = None,
+        even: bool = False,
+    ):
         torch.set_num_threads(1)
+        self.even = even
         self.paces = paces or [1.0] * len(shares)
         device, self.how, self.shares, self.exchange = detect(processor=True), run.islands, shares, exchange
         settled = settle_as_before(run, RunDir(run.dir), device).settled
@@ -52,7 +62,7 @@ class InTurn:
             for spec, replica in zip(self.run.island, self.replicas, strict=True)
         ]
         self.sequences = sum(shares)
-        self.step = self.sample = 0
+        self.step = self.sample = self.exchanges = 0
         self.rates: dict[str, list[float]] = {}
         self.residual: Any = None
         self.curve: list[tuple[int, float]] = []
@@ -71,7 +81,7 @@ class InTurn:
         """Train to the end; return tokens and validation loss as often as the run validates."""
         apart = False
         while self.samples_left:
-            before = self.step
+            before, self.exchanges = self.step, self.exchanges + 1
             if is_synchronous(self.tokens, self.run.train, self.how) or len(self.shares) == 1:
                 self._whole_batch()
             else:
@@ -109,8 +119,11 @@ class InTurn:
     def _planned_steps(self) -> int:
         """Return the steps of the next round."""
         assert self.how.steps != "auto"
-        longest = longest_round(self.step, self.how.round_share)
-        return min(self.how.steps, longest, self.samples_left // self.sequences)
+        steps = self.how.steps if self.even else self._stretched(self.how.steps)
+        return min(steps, longest_round(self.step, self.how.round_share), self.samples_left // self.sequences)
+
+    def _stretched(self, steps: int) -> int:
+        return stretched_steps(steps, self.tokens, self.run.train, self.run.optim)
 
     def _round(self, n_steps: int) -> None:
         shares = {steps.spec.name: share for steps, share in zip(self.islands, self.shares, strict=True)}

@@ -48,6 +48,7 @@ class Run:
         self.log, self.names, self.now_s = log, islands, 1000.0
         self.how = IslandsSpec(**(BY[by] | how))
         self.facts = {"train": {"tokens": 40 * batches, "seq_len": 10, "batch_tokens": 40}, "seed": 1}
+        self.facts["optim"] = {"schedule": "constant"}
         self.facts["islands"] = self.how.model_dump(mode="json")
         self.prices: dict[str, float] = {}
         """Of each island's hour."""

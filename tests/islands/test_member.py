@@ -66,7 +66,8 @@ def coordinator(tmp_path) -> Iterator[tuple[Coordinator, str]]:
 @pytest.fixture
 def joined(coordinator) -> Iterator[Member]:
     """The island a, in the first round."""
-    facts = {"train": {"tokens": 400, "seq_len": 10, "batch_tokens": 40}, "islands": HOW.model_dump(mode="json")}
+    facts = {"train": {"tokens": 400, "seq_len": 10, "batch_tokens": 40}, "optim": {}}
+    facts["islands"] = HOW.model_dump(mode="json")
     one = Member("a", coordinator[1], b"secret", facts=facts, tokens_per_s=1.0, heartbeat_s=1.0, give_state=dict)
     assert one.join(START)["kind"] == "begin"
     yield one

@@ -9,10 +9,13 @@ from everyflop.islands.rounds import PENALTY, Round, best_steps, is_synchronous,
 from everyflop.optim.batch import batch_tokens_at
 from everyflop.spec.exchange import FOUR_OVER_TWO
 from everyflop.spec.islands import IslandsSpec
-from everyflop.spec.train import TrainSpec
+from everyflop.spec.train import OptimSpec, TrainSpec
 
 TRAIN = TrainSpec(tokens=10_000, seq_len=10, batch_tokens=100)
 """100 steps of 10 sequences."""
+
+EVEN = OptimSpec(schedule="constant")
+"""Rounds are not stretched."""
 
 SPEEDS = {"a": 30.0, "b": 20.0}
 """Together 50 tokens/s: 2 s for a step."""
@@ -22,7 +25,7 @@ def planned(
     *, tokens_done: int = 5000, samples_left: int = 500, train: TrainSpec = TRAIN, last: Any = None, **how: Any
 ) -> Round:
     islands = IslandsSpec(**{"round_share": 1.0, **how})
-    return plan_round(SPEEDS, train, islands, tokens_done=tokens_done, samples_left=samples_left, last=last)
+    return plan_round(SPEEDS, train, EVEN, islands, tokens_done=tokens_done, samples_left=samples_left, last=last)
 
 
 def test_gradients_are_exchanged_at_every_step_at_first():
@@ -47,6 +50,24 @@ def test_without_a_synchronous_share_weights_are_exchanged_from_the_first_round(
 @pytest.mark.parametrize(("tokens_done", "steps"), [(1600, 1), (4100, 4), (8000, 8), (9000, 8)])
 def test_a_round_is_a_share_of_the_steps_done_at_most(tokens_done: int, steps: int):
     assert planned(tokens_done=tokens_done, steps=8, round_share=0.1).steps == steps  # of 16, 41, 80 and 90
+
+
+@pytest.mark.parametrize(("tokens_done", "steps"), [(0, 4), (4900, 8), (7400, 16), (9000, 10)])
+def test_rounds_are_longer_where_the_learning_rate_is_low(tokens_done: int, steps: int):
+    how, linear = IslandsSpec(steps=8, round_share=1.0, sync_share=0.0), OptimSpec(schedule="linear", warmup_share=0.0)
+    left = (TRAIN.tokens - tokens_done) // TRAIN.seq_len
+    plan = plan_round(SPEEDS, TRAIN, linear, how, tokens_done=tokens_done, samples_left=left)
+
+    assert plan.steps == steps  # 8 on average; the last round has what is left
+
+
+def test_rounds_of_so_many_seconds_are_alike_whatever_the_learning_rate():
+    how, linear = IslandsSpec(round_s=20.0, round_share=1.0, sync_share=0.0), OptimSpec(schedule="linear")
+    lengths = [
+        plan_round(SPEEDS, TRAIN, linear, how, tokens_done=done, samples_left=500).steps for done in (2000, 5000, 8000)
+    ]
+
+    assert lengths == [10, 10, 10]
 
 
 def test_a_round_of_so_many_seconds_is_a_share_of_the_steps_done_at_most_too():
@@ -201,7 +222,7 @@ def test_rounds_that_use_what_they_plan_end_with_the_last_sample(train: TrainSpe
     total = total_samples(train)
     used = n_rounds = 0
     while used < total:
-        plan = plan_round(SPEEDS, train, how, tokens_done=used * train.seq_len, samples_left=total - used)
+        plan = plan_round(SPEEDS, train, EVEN, how, tokens_done=used * train.seq_len, samples_left=total - used)
         assert sum(plan.shares.values()) == plan.sequences
         used += min(plan.steps * plan.sequences, total - used)
         n_rounds += 1

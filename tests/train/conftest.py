@@ -51,13 +51,22 @@ def make_settled(make_run, device) -> Callable[..., Settled]:
 
 @pytest.fixture
 def islands_run(make_settled):
-    def make(*names: str, steps=1, tokens=256 * 50, slow=1.0, numerics="own", clip=1.0, **islands) -> Settled:
+    def make(
+        *names: str,
+        steps=1,
+        tokens=256 * 50,
+        slow=1.0,
+        numerics="own",
+        clip=1.0,
+        schedule="cosine",
+        **islands,
+    ) -> Settled:
         other = {"slowdown": slow, "numerics": numerics}
         tables = [{"name": name, **({} if name == "a" else other)} for name in names]
         router = {"balance_loss": 1e-2, "z_loss": 1e-3, "bias_update": 1e-3, "noise_warmup_steps": 5}
         return make_settled(
             train={"tokens": tokens, "compile": "off"},
-            optim={"clip": clip},
+            optim={"clip": clip, "schedule": schedule},
             router=router,
             island=tables,
             islands={"steps": steps, "round_share": 1.0, **islands},

@@ -94,7 +94,7 @@ def train_islands(
 
         def island(spec: IslandSpec) -> None:
             replica = Replica(sessions[spec.name], run.islands)
-            facts = {"train": run.train.model_dump(mode="json"), "islands": run.islands.model_dump(mode="json")}
+            facts = {table: getattr(run, table).model_dump(mode="json") for table in ("train", "optim", "islands")}
             member = (BadMember if spoil else Member)(
                 spec.name,
                 address,

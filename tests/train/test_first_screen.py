@@ -113,9 +113,9 @@ def test_islands_are_shown_with_their_threads_prices_and_all_that_is_made_up(mak
     ("islands", "said"),
     [
         ({"steps": 1}, "gradients at every step"),
-        ({"steps": 8, "sync_share": 0.5}, "gradients at every step of the first 1.54 K tokens, then weights after "),
-        ({"steps": 8, "sync_share": 0, "rounds": "steps"}, "weights after rounds of up to 8 steps"),
-        ({"steps": 8, "sync_share": 0}, "weights after rounds of up to 8 steps, by the clock"),
+        ({"steps": 8, "sync_share": 0.5}, "gradients at every step of the first 1.54 K tokens, then weights every 8 "),
+        ({"steps": 8, "sync_share": 0, "rounds": "steps"}, "weights every 8 steps on average"),
+        ({"steps": 8, "sync_share": 0}, "weights every 8 steps on average, by the clock"),
         ({"steps": "auto", "sync_share": 0}, "weights after as many steps as pay"),
     ],
 )

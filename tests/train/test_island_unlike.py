@@ -121,7 +121,7 @@ def test_being_told_to_hurry_while_a_commit_is_applied_is_not_forgotten(islands_
         if name == "a":
             island._after_commit = lambda record, leads: record["round"] == 0 and island.member.hurry.set()
 
-    settled = islands_run("a", "b", steps=4, rounds="steps", sync_share=0.0, tokens=256 * 12)
+    settled = islands_run("a", "b", steps=4, rounds="steps", sync_share=0.0, tokens=256 * 12, schedule="constant")
     outcome = train_islands(settled, prepare(settled.run), device, tmp_path, touch=tell)
 
     assert [record["members"]["a"]["steps"] for record in outcome.records[:2]] == [4, 1]
@@ -140,7 +140,8 @@ def test_what_int8_left_out_of_an_update_that_was_rejected_is_forgotten(spoilt, 
 
         island.replica.hand_in = once
 
-    settled = islands_run("a", steps=3, rounds="steps", sync_share=0.0, tokens=256 * 12, compress="int8")
+    how = {"rounds": "steps", "sync_share": 0.0, "compress": "int8"}
+    settled = islands_run("a", steps=3, tokens=256 * 12, schedule="constant", **how)
     outcome = train_islands(settled, prepare(settled.run), device, tmp_path, dtype=torch.float32, touch=spoil_once)
 
     assert [record["applied"] for record in outcome.records] == [True, False, True, True]

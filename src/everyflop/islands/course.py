@@ -22,7 +22,7 @@ from everyflop.islands.rounds import Round, plan_round, total_samples
 from everyflop.islands.samples import Ranges, SampleTable, count
 from everyflop.islands.wire import Header
 from everyflop.spec.islands import IslandSpec, IslandsSpec
-from everyflop.spec.train import TrainSpec
+from everyflop.spec.train import OptimSpec, TrainSpec
 
 MOST_BARREN = 5
 """After this many rounds without a sound update the weights are the cause, not the data."""
@@ -58,6 +58,7 @@ class Course:
         """Hash of the anchor of this round; empty until somebody said it."""
         self.facts: dict[str, Any] | None = None
         self.train: TrainSpec | None = None
+        self.optim = OptimSpec()
         self.begins: dict[str, Header] = {}
         """Each island's part in the round that is under way."""
         self.updates: dict[str, Update] = {}
@@ -84,7 +85,7 @@ class Course:
             self.listener.event("refused", island=name, cause=why)
             return why
         if self.facts is None:
-            self.facts, self.train = facts, TrainSpec(**facts["train"])
+            self.facts, self.train, self.optim = facts, TrainSpec(**facts["train"]), OptimSpec(**facts["optim"])
         now = self.now_s()
         self.roster.charge(now)
         facts = {"session": hello["session"], "measured": float(hello["tokens_per_s"])}
@@ -212,7 +213,7 @@ class Course:
             return
         speeds = {name: self.roster.members[name].speed for name in names}
         done = {"tokens_done": self.tokens, "samples_left": left, "last": self._last}
-        plan = plan_round(speeds, self.train, self.how, **done)
+        plan = plan_round(speeds, self.train, self.optim, self.how, **done)
         self.round, self._started_s, self.updates, self.begins = plan, self.now_s(), {}, {}
         available = self.table.unclaimed + sum(count(ranges) for ranges in self.table.held.values())
         held = {name: self.table.top_up(name, n) for name, n in sorted(plan.holdings(available).items())}

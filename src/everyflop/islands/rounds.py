@@ -8,10 +8,11 @@ from typing import Any, Literal
 from everyflop.accounting.rounds import longest_round
 from everyflop.islands.merge import reach
 from everyflop.islands.shares import batch_shares
+from everyflop.islands.stretch import stretch
 from everyflop.optim.batch import batch_tokens_at
 from everyflop.spec.exchange import FOUR_OVER_TWO, MEASURED, MEASURED_STEPS
 from everyflop.spec.islands import IslandsSpec
-from everyflop.spec.train import TrainSpec
+from everyflop.spec.train import OptimSpec, TrainSpec
 
 RESERVE = 1.3
 """Samples that an island holds in a round by the clock, over what it is expected to use."""
@@ -78,6 +79,7 @@ class Round:
 def plan_round(
     speeds: Mapping[str, float],
     train: TrainSpec,
+    optim: OptimSpec,
     islands: IslandsSpec,
     *,
     tokens_done: int,
@@ -99,9 +101,10 @@ def plan_round(
         if by_clock and islands.round_s is not None:
             steps = max(1, round(islands.round_s / step_s))
         elif islands.steps == "auto":
-            steps = best_steps(lost_s(last), step_s, train.tokens / batch_tokens, len(speeds))
+            mean = best_steps(lost_s(last), step_s, train.tokens / batch_tokens, len(speeds))
+            steps = stretched_steps(mean, tokens_done, train, optim)
         else:
-            steps = islands.steps
+            steps = stretched_steps(islands.steps, tokens_done, train, optim)
         steps = min(steps, longest_round(tokens_done / batch_tokens, islands.round_share))
     steps = min(steps, max(1, round(samples_left / sequences)))
     seconds = min(islands.round_s or math.inf, steps * step_s) if by_clock else None
@@ -110,6 +113,11 @@ def plan_round(
     ahead = max(1, steps // 2) if may_go_ahead else 0  # none at the end, where all samples must be used
     shares = batch_shares(speeds, sequences)
     return Round(exchange, steps, seconds, sequences, shares, ahead)
+
+
+def stretched_steps(mean_steps: int, tokens_done: int, train: TrainSpec, optim: OptimSpec) -> int:
+    """Return the steps of a round where rounds have that many on average."""
+    return max(1, round(mean_steps * stretch(tokens_done, train, optim)))
 
 
 def best_steps(exchange_s: float, step_s: float, run_steps: float, islands: int) -> int:

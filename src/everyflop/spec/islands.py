@@ -57,9 +57,9 @@ class IslandsSpec(Spec):
     """The [islands] table."""
 
     steps: Count | Literal["auto"] = 24
-    """Optimizer steps between two exchanges, after the synchronous start. With 1, islands exchange gradients; "auto"
-    chooses them from what the last exchange took and what longer rounds cost in learning, and needs rounds by the
-    clock."""
+    """Optimizer steps between two exchanges on average: fewer while the learning rate is high, and more where it is
+    low. With 1, islands exchange gradients; "auto" chooses them from what the last exchange took and what longer rounds
+    cost in learning, and needs rounds by the clock."""
     round_share: float = Field(default=ROUND_SHARE, gt=0, le=1)
     """A round has at most this share of the steps done before it: what is learned first is learned fast, and islands
     that learn it apart from each other learn different things. 1 makes all rounds the same."""
@@ -68,7 +68,7 @@ class IslandsSpec(Spec):
     rounds: Literal["clock", "steps"] = "clock"
     """"clock" ends a round when its time is up; "steps" after exactly `steps` steps of every island, reproducibly."""
     round_s: float | None = Field(default=None, gt=0)
-    """Length of the longest rounds by the clock; by default the time that `steps` steps take at the measured speeds.
+    """Length of rounds by the clock, all alike; by default the time that their steps take at the measured speeds.
     Rounds by steps have no length."""
     outer_lr: float = Field(default=1.0, gt=0, le=2)
     """Learning rate of the outer step; 1 without momentum is plain averaging."""

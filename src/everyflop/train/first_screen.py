@@ -157,7 +157,7 @@ def _exchange_line(run: RunSpec) -> str:
     first = f"gradients at every step of the first {short_count(start)} tokens, then " if start else ""
     if how.steps == "auto":
         return f"{first}weights after as many steps as pay"
-    return f"{first}weights after rounds of up to {how.steps} steps" + (", by the clock" * (how.rounds == "clock"))
+    return f"{first}weights every {how.steps} steps on average" + (", by the clock" * (how.rounds == "clock"))
 
 
 def _threads(count: int) -> str:

@@ -101,8 +101,7 @@ def _exchange(run: RunSpec) -> str:
         every = "as often as pays"
     else:
         by_time = how.rounds == "clock" and how.round_s is not None
-        longest = f"{how.round_s:g} s" if by_time else f"{how.steps} steps"
-        every = f"at least every {longest}" if how.round_share < 1 else f"every {longest}"
+        every = f"every {how.round_s:g} s" if by_time else f"every {how.steps} steps on average"
     weights = f"weights {every} as {how.compress}, rounds by the {how.rounds.replace('steps', 'step')}"
     return f"{at_first}, then {weights}" if how.sync_share else weights
 
