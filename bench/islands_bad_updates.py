@@ -78,7 +78,7 @@ def train(folder: Path, name: str, steps: int, fault: str | None, **how: Any) ->
     run["train"] |= {"batch_tokens": BATCH_TOKENS, "tokens": steps * BATCH_TOKENS}
     run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
     run["island"] = [{"name": f"island-{number}"} for number in range(ISLANDS)]
-    run["islands"] = {"rounds": "steps", "steps": H, "round_share": 1.0, "sync_share": 0.0, **how}
+    run["islands"] = {"rounds": "steps", "steps": H, **how}
     path, secret, noted = folder / f"{name}.toml", folder / "secret", folder / f"{name}.spoiled"
     path.write_text(tomli_w.dumps(run))
     secret.write_text(secrets.token_hex(16))

@@ -65,11 +65,12 @@ def start(
     batch, n_steps = sequences * SEQ_LEN, steps * n_rounds + SYNC_STEPS
     run["run"] |= {"name": name, "out_dir": str(folder)}
     run["train"] |= {"micro_batch": micro_batch, "batch_tokens": batch, "tokens": batch * n_steps}
-    run["optim"]["lr"], run["router"]["bias_update"] = STILL_LR, 0.0
+    run["optim"] |= {"lr": STILL_LR, "schedule": "constant"}  # rounds are all alike then
+    run["router"]["bias_update"] = 0.0
     run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
     slowdown = {one: 1.0 if quota else 1 / (OF_A_CORE * SPEEDS[one]) for one in islands}
     run["island"] = [{"name": one, "slowdown": slowdown[one]} for one in islands]
-    run["islands"] = {"steps": steps, "round_share": 1.0, "sync_share": (SYNC_STEPS - 0.5) / n_steps, **how}
+    run["islands"] = {"steps": steps, "sync_share": (SYNC_STEPS - 0.5) / n_steps, **how}
     path = folder / f"{name}.toml"
     path.write_text(tomli_w.dumps(run))
     return subprocess.Popen([sys.executable, "-m", "everyflop", "train", str(path)], stdout=sys.stderr)

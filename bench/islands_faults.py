@@ -46,7 +46,7 @@ def start(folder: Path, name: str, tokens: int, round_s: float, **how: Any) -> t
     run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
     run["checkpoint"] = {"every_steps": 200}
     run["island"] = [{"name": f"island-{number}", "slowdown": SLOWDOWN} for number in range(ISLANDS)]
-    run["islands"] = {"sync_share": 0.0, "round_share": 1.0, "round_s": round_s, "heartbeat_s": HEARTBEAT_S, **how}
+    run["islands"] = {"round_s": round_s, "heartbeat_s": HEARTBEAT_S, **how}
     path = folder / f"{name}.toml"
     path.write_text(tomli_w.dumps(run))
     command = [sys.executable, "-m", "everyflop", "train", str(path)]

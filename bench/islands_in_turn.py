@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from everyflop.accounting.rounds import longest_round
 from everyflop.backend.device import detect
 from everyflop.data.prepare import prepare
 from everyflop.islands.codec import LARGEST, Flat, behind, decode, encode, encoded_bytes
@@ -120,10 +119,10 @@ class InTurn:
         """Return the steps of the next round."""
         assert self.how.steps != "auto"
         steps = self.how.steps if self.even else self._stretched(self.how.steps)
-        return min(steps, longest_round(self.step, self.how.round_share), self.samples_left // self.sequences)
+        return min(steps, self.samples_left // self.sequences)
 
     def _stretched(self, steps: int) -> int:
-        return stretched_steps(steps, self.tokens, self.run.train, self.run.optim)
+        return stretched_steps(steps, self.tokens, self.run.train, self.run.optim, self.how)
 
     def _round(self, n_steps: int) -> None:
         shares = {steps.spec.name: share for steps, share in zip(self.islands, self.shares, strict=True)}

@@ -19,7 +19,7 @@ ISLANDS = [
     {"name": "fast", "price_per_device_hour": 2.0},
     {"name": "slow", "price_per_device_hour": 0.5, "slowdown": 2.0},
 ]
-ROUNDS = {"steps": 4, "round_share": 1.0, "sync_share": 0.2, "join_s": 60.0}
+ROUNDS = {"steps": 4, "sync_share": 0.2, "join_s": 60.0}
 SHORT = {"island": ISLANDS, "islands": ROUNDS, "train": {"tokens": 256 * 24}}
 LONG = {**SHORT, "train": {"tokens": 256 * 400}, "checkpoint": {"every_steps": 20, "keep": 2}}
 

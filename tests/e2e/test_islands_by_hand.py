@@ -11,7 +11,7 @@ from .run_dirs import used_samples, wait_for_round
 
 SECRET = "0123456789abcdef\n"
 ISLANDS = [{"name": "fast", "price_per_device_hour": 2.0}, {"name": "slow", "slowdown": 2.0}]
-ROUNDS = {"steps": 4, "round_share": 1.0, "sync_share": 0.2, "join_s": 60.0}
+ROUNDS = {"steps": 4, "sync_share": 0.2, "join_s": 60.0}
 
 
 @pytest.fixture

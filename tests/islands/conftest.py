@@ -22,8 +22,8 @@ LONGEST_S = 5.0
 """No test waits that long unless something is wrong."""
 
 BY: dict[str, dict[str, Any]] = {
-    "steps": {"rounds": "steps", "steps": 2, "sync_share": 0.0, "round_share": 1.0},
-    "clock": {"rounds": "clock", "steps": 10, "sync_share": 0.0, "round_share": 1.0},
+    "steps": {"rounds": "steps", "steps": 2, "sync_share": 0.0},
+    "clock": {"rounds": "clock", "steps": 10, "sync_share": 0.0},
     "gradients": {"steps": 1},
 }
 """Rounds of two steps of four sequences of ten tokens; or of ten such steps, with two islands of 10 tokens/s each in

@@ -38,7 +38,7 @@ def test_an_island_whose_patience_ends_says_where_it_looked(nobody):
         member(nobody, patience_s=0.0).join(Standing(0, "", None))
 
 
-HOW = IslandsSpec(heartbeat_s=1.0, join_s=0.0, steps=2, rounds="steps", sync_share=0.0, round_share=1.0)
+HOW = IslandsSpec(heartbeat_s=1.0, join_s=0.0, steps=2, rounds="steps", sync_share=0.0)
 START = Standing(0, "h0", None)
 
 

@@ -45,6 +45,15 @@ def test_rounds_never_get_shorter_as_the_learning_rate_falls_and_are_four_times_
     assert max(found) <= LONGEST * (1 + 1 / LONGEST)
 
 
+@given(OPTIMS, st.floats(0, 0.9))
+def test_after_a_synchronous_start_it_is_the_mean_of_what_is_left(optim: OptimSpec, sync_share: float):
+    begins, left = int(sync_share * TRAIN.tokens), int((1 - sync_share) * TRAIN.tokens)
+    at = [begins + (2 * point + 1) * left // 2000 for point in range(1000)]
+    exchanges = sum(1 / stretch(tokens, TRAIN, optim, sync_share=sync_share) for tokens in at)
+
+    assert exchanges == pytest.approx(1000, rel=0.01)
+
+
 def test_a_round_is_inverse_to_the_learning_rate():
     linear = OptimSpec(schedule="linear", warmup_share=0.0)
 

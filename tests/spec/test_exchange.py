@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from everyflop.spec.exchange import FOUR_OVER_TWO, MEASURED, STARTS, SYNC_SHARE, ExchangeSpec
+from everyflop.spec.exchange import FOUR_OVER_TWO, MEASURED, STARTS, ExchangeSpec
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 
@@ -18,15 +18,11 @@ def test_the_penalty_of_two_islands_is_that_of_the_runs_on_record(monkeypatch, s
 
     each = [one["penalty"] for one in islands_quality.penalties(f"h{steps}", islands_quality.curves())]
 
-    assert ExchangeSpec(steps_between_exchanges=steps, sync_share=SYNC_SHARE).extra_tokens(2) == pytest.approx(
-        fmean(each), abs=0.001
-    )
+    assert ExchangeSpec(steps_between_exchanges=steps).extra_tokens(2) == pytest.approx(fmean(each), abs=0.001)
 
 
 def test_between_steps_that_were_measured_the_penalty_is_interpolated():
-    assert ExchangeSpec(steps_between_exchanges=16, sync_share=SYNC_SHARE).extra_tokens(2) == pytest.approx(
-        (MEASURED[8] + MEASURED[24]) / 2
-    )
+    assert ExchangeSpec(steps_between_exchanges=16).extra_tokens(2) == pytest.approx((MEASURED[8] + MEASURED[24]) / 2)
 
 
 def test_four_islands_cost_more_than_two_as_the_runs_on_record_have_it(monkeypatch):
@@ -34,10 +30,9 @@ def test_four_islands_cost_more_than_two_as_the_runs_on_record_have_it(monkeypat
     import islands_quality
 
     curves, two, four = islands_quality.curves(), 0.0, 0.0
-    for name in ("h8", "h24"):
-        with_two = {one["seed"]: one["penalty"] for one in islands_quality.penalties(name, curves)}
-        for one in islands_quality.penalties(f"{name}-m4", curves):
-            two, four = two + with_two[one["seed"]], four + one["penalty"]
+    with_two = {one["seed"]: one["penalty"] for one in islands_quality.penalties("h8", curves)}
+    for one in islands_quality.penalties("h8-m4", curves):
+        two, four = two + with_two[one["seed"]], four + one["penalty"]
 
     assert pytest.approx(four / two, abs=0.01) == FOUR_OVER_TWO
     assert ExchangeSpec().extra_tokens(4) == pytest.approx(FOUR_OVER_TWO * ExchangeSpec().extra_tokens(2))
@@ -53,32 +48,25 @@ def test_exchanges_rarer_than_any_that_were_measured_need_a_table_of_ones_own():
     assert ExchangeSpec(steps_between_exchanges=steps, max_islands=1).known_islands == 1
 
 
-@pytest.mark.parametrize("sync_share", [share for share in STARTS if share < SYNC_SHARE])
-def test_a_shorter_start_costs_what_it_did_in_the_runs_on_record(monkeypatch, sync_share):
+def test_a_synchronous_start_saves_what_it_did_in_the_runs_on_record(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCH))
     import islands_quality
 
-    name, every = f"h24-sync{sync_share:g}", islands_quality.curves()
-    machine = next(run[2] for run in every if run[0] == name and ("h24", *run[1:]) in every)
-    curves = {run: curve for run, curve in every.items() if run[2] == machine}
-    short = {one["seed"]: one["penalty"] for one in islands_quality.penalties(name, curves)}
-    usual = {one["seed"]: one["penalty"] for one in islands_quality.penalties("h24", curves)}
-    paired = fmean(short.values()) / fmean(usual[seed] for seed in short)
+    [start] = [share for share in STARTS if share]
+    curves = islands_quality.curves()
+    with_start = {one["seed"]: one["penalty"] for one in islands_quality.penalties("h24-start", curves)}
+    without = {one["seed"]: one["penalty"] for one in islands_quality.penalties("h24", curves)}
+    paired = fmean(with_start[seed] for seed in without) / fmean(without.values())
 
-    assert len(short) >= 2
-    assert ExchangeSpec(sync_share=sync_share).extra_tokens(2) == pytest.approx(MEASURED[24] * paired, abs=0.001)
+    assert islands_quality.ARMS["h24-start"]["how"]["sync_share"] == start
+    assert pytest.approx(paired, abs=0.01) == STARTS[start]
+    assert ExchangeSpec(sync_share=start, steps_between_exchanges=24).extra_tokens(2) == pytest.approx(
+        MEASURED[24] * STARTS[start]
+    )
 
 
 def test_a_longer_start_than_any_that_was_measured_brings_nothing():
-    assert ExchangeSpec(sync_share=0.5).extra_tokens(2) == ExchangeSpec(sync_share=SYNC_SHARE).extra_tokens(2)
-
-
-def test_longer_rounds_than_those_that_were_measured_need_a_table_of_ones_own():
-    with pytest.raises(ValidationError, match=r"0\.05 exceeds 0\.03, with which .* write your own extra_tokens_share"):
-        ExchangeSpec(round_share=0.05)
-    assert ExchangeSpec(round_share=0.05, extra_tokens_share={4: 0.2}).known_islands == 4
-    assert ExchangeSpec(round_share=0.05, max_islands=1)
-    assert ExchangeSpec(round_share=0.05, steps_between_exchanges=1)
+    assert ExchangeSpec(sync_share=0.5).extra_tokens(2) == ExchangeSpec(sync_share=max(STARTS)).extra_tokens(2)
 
 
 def test_one_island_needs_no_extra_tokens():
@@ -137,7 +125,7 @@ def test_islands_exchange_as_often_as_somebody_has_tried():
 
 
 def test_a_plan_states_the_assumption_for_every_number_of_islands():
-    stated = ExchangeSpec(steps_between_exchanges=8, sync_share=SYNC_SHARE).assumption
+    stated = ExchangeSpec(steps_between_exchanges=8).assumption
 
     assert stated.extra_tokens_share == {"1": 0.0, "2": 0.044, "3": pytest.approx(0.0818, abs=1e-4), "4": 0.1087}
     assert "bench/islands_quality.py" in stated.source

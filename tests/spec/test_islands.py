@@ -6,10 +6,10 @@ from pydantic import ValidationError
 from everyflop.spec.islands import IslandSpec, IslandsSpec
 
 
-def test_the_defaults_are_a_synchronous_start_and_plain_averaging_of_fp32():
+def test_the_defaults_are_rounds_by_the_clock_from_the_first_step_on_and_plain_averaging_of_fp32():
     how = IslandsSpec()
 
-    assert (how.sync_share, how.steps, how.rounds) == (0.2, 24, "clock")
+    assert (how.sync_share, how.steps, how.rounds) == (0.0, 8, "clock")
     assert (how.outer_lr, how.outer_momentum, how.merge, how.compress) == (1.0, 0.0, "steps", "fp32")
     assert how.guards
 
@@ -74,7 +74,6 @@ def test_an_island_refuses_what_no_machine_has(facts: dict[str, Any]):
         {"heartbeat_s": 0.0},
         {"hang_s": 0.0},
         {"restarts": -1},
-        {"round_share": 0.0},
         {"steps": "sometimes"},
         {"steps": "auto", "rounds": "steps"},
         {"steps": "auto", "round_s": 10.0},

@@ -69,7 +69,7 @@ def islands_run(make_settled):
             optim={"clip": clip, "schedule": schedule},
             router=router,
             island=tables,
-            islands={"steps": steps, "round_share": 1.0, **islands},
+            islands={"steps": steps, **islands},
         )
 
     return make

@@ -124,13 +124,12 @@ def test_several_islands_become_the_runs_at_their_prices(planned, make_run):
 
 def test_islands_exchange_as_the_plan_has_it(planned, make_run):
     exchange = {"steps_between": 6, "bytes_per_parameter": 1.0, "extra_tokens_share": {"2": 0.1}, "source": "a test"}
-    exchange |= {"sync_share": 0.1, "round_share": 0.05}
+    exchange |= {"sync_share": 0.1}
     run = planned(make_run(islands={"steps": 2, "round_s": 3.0, "overlap": True}), islands=TWO, exchange=exchange)
 
-    assert {key: getattr(run.islands, key) for key in ("steps", "sync_share", "round_share", "round_s")} == {
+    assert {key: getattr(run.islands, key) for key in ("steps", "sync_share", "round_s")} == {
         "steps": 6,
         "sync_share": 0.1,
-        "round_share": 0.05,
         "round_s": None,
     }
     assert (run.islands.compress, run.islands.overlap) == ("int8", True)

@@ -1,16 +1,10 @@
-"""How often islands exchange in a run: at every step of its start, then in rounds that grow with it. Pure."""
+"""How often islands exchange in a run: at every step of its start where it has one, then in rounds. Pure."""
 
-import sys
 from dataclasses import dataclass
 from math import ceil
 
 from everyflop.accounting.memory import FP32
 from everyflop.spec.exchange import ExchangeSpec
-
-
-def longest_round(steps_done: float, round_share: float) -> int:
-    """Return how many steps a round may have after steps_done of the run: a share of them, 1 at least."""
-    return max(1, int(round_share * steps_done)) if round_share < 1 else sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +26,8 @@ def exchanges_of(how: ExchangeSpec, steps: float) -> Exchanges:
     """Return how often islands exchange in a run of so many optimizer steps."""
     if how.steps_between_exchanges == 1:
         return Exchanges(steps, 0)
-    done = gradients = min(steps, ceil(how.sync_share * steps))
-    weights = 0.0
-    while done < steps:
-        longest = longest_round(done, how.round_share)
-        if longest >= how.steps_between_exchanges:  # from here on all rounds are alike
-            return Exchanges(gradients, weights + (steps - done) / how.steps_between_exchanges)
-        done += longest
-        weights += 1
-    return Exchanges(gradients, weights)
+    gradients = min(steps, ceil(how.sync_share * steps))
+    return Exchanges(gradients, (steps - gradients) / how.steps_between_exchanges)
 
 
 def copies_of(how: ExchangeSpec, steps: float) -> float:

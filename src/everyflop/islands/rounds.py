@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from everyflop.accounting.rounds import longest_round
 from everyflop.islands.merge import reach
 from everyflop.islands.shares import batch_shares
 from everyflop.islands.stretch import stretch
@@ -102,10 +101,9 @@ def plan_round(
             steps = max(1, round(islands.round_s / step_s))
         elif islands.steps == "auto":
             mean = best_steps(lost_s(last), step_s, train.tokens / batch_tokens, len(speeds))
-            steps = stretched_steps(mean, tokens_done, train, optim)
+            steps = stretched_steps(mean, tokens_done, train, optim, islands)
         else:
-            steps = stretched_steps(islands.steps, tokens_done, train, optim)
-        steps = min(steps, longest_round(tokens_done / batch_tokens, islands.round_share))
+            steps = stretched_steps(islands.steps, tokens_done, train, optim, islands)
     steps = min(steps, max(1, round(samples_left / sequences)))
     seconds = min(islands.round_s or math.inf, steps * step_s) if by_clock else None
     in_round = steps * sequences
@@ -115,9 +113,9 @@ def plan_round(
     return Round(exchange, steps, seconds, sequences, shares, ahead)
 
 
-def stretched_steps(mean_steps: int, tokens_done: int, train: TrainSpec, optim: OptimSpec) -> int:
+def stretched_steps(mean_steps: int, tokens_done: int, train: TrainSpec, optim: OptimSpec, islands: IslandsSpec) -> int:
     """Return the steps of a round where rounds have that many on average."""
-    return max(1, round(mean_steps * stretch(tokens_done, train, optim)))
+    return max(1, round(mean_steps * stretch(tokens_done, train, optim, sync_share=islands.sync_share)))
 
 
 def best_steps(exchange_s: float, step_s: float, run_steps: float, islands: int) -> int:

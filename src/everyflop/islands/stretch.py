@@ -16,17 +16,21 @@ LONGEST = 4.0
 """Rounds over the mean rate are this much longer than the others' mean at most: who dies in one loses it."""
 
 POINTS = 200
-"""Of a run, over which its mean learning rate is taken."""
+"""Of the part of a run, over which its mean learning rate is taken."""
 
 
-def stretch(tokens_done: int, train: TrainSpec, optim: OptimSpec) -> float:
-    """Return the length of a round after so many tokens over the mean, of which a run has as many exchanges."""
+def stretch(tokens_done: int, train: TrainSpec, optim: OptimSpec, *, sync_share: float = 0.0) -> float:
+    """Return the length of a round after so many tokens over the mean of those after a synchronous start.
+
+    With rounds of the mean length the rest of the run has as many exchanges.
+    """
     warm = ceil(optim.warmup_share * train.tokens)
 
     def rate(tokens: int) -> float:
         at = max(tokens, warm)
         return lr_at(at, batch_tokens=0, optim=optim, peak_lr=1.0, total_tokens=train.tokens)
 
-    rates = [rate((2 * point + 1) * train.tokens // (2 * POINTS)) for point in range(POINTS)]
+    begins, apart = sync_share * train.tokens, (1 - sync_share) * train.tokens
+    rates = [rate(int(begins + (point + 0.5) / POINTS * apart)) for point in range(POINTS)]
     least = fmean(rates) / LONGEST
     return fmean(max(one, least) for one in rates) / max(rate(tokens_done), least)

@@ -22,14 +22,9 @@ steps) found 0 % with 2 replicas of 10B dense and 6 % with 4, but 18 and 39 % by
 Decoupled DiLoCo (arXiv 2604.21428) lost nothing.
 """
 
-SYNC_SHARE, ROUND_SHARE = 0.2, 0.03
-"""How those runs started, and how long their rounds were at most, as a share of the steps done before."""
-
-STARTS = {0.0: 1.14, SYNC_SHARE: 1.0}
-"""Share of a run over which islands start synchronously -> extra tokens over those of MEASURED: two islands that
-exchange every 24 steps, means over the same two seeds on one machine. Between two entries it is linear; a longer start
-is taken to bring nothing. Without such a start the first rounds have one step, and next to nothing travels
-(accounting/rounds.py)."""
+STARTS = {0.0: 1.0, 0.2: 0.4}
+"""Share of a run over which islands start synchronously -> extra tokens over those of MEASURED, by exchanges every 24
+steps. Between two entries it is linear; a longer start is taken to bring nothing."""
 
 MEASURED_STEPS = 1000
 """Optimizer steps of the runs that were measured."""
@@ -51,10 +46,8 @@ class ExchangeSpec(Spec):
     steps_between_exchanges: Annotated[Count, Field(le=MOST_STEPS_BETWEEN)] = 24
     """Optimizer steps. With 1, islands exchange gradients: no penalty."""
     sync_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of the run's tokens at its start over which gradients are exchanged at every step, in fp32. Runs without a
-    plan have SYNC_SHARE; none costs tokens (STARTS) and saves most of what travels."""
-    round_share: float = Field(default=ROUND_SHARE, gt=0, le=1)
-    """A round has at most this share of the steps done before it."""
+    """Share of the run's tokens at its start over which gradients are exchanged at every step, in fp32. It
+    saves extra tokens (STARTS), and is most of what travels then."""
     bytes_per_parameter: float = Field(default=2.0, gt=0, le=8)
     """What travels for each parameter: 2 in bf16, 1 in int8, 0.5 in int4."""
     extra_tokens_share: dict[int, float] | None = Field(default=None, min_length=1)
@@ -83,14 +76,7 @@ class ExchangeSpec(Spec):
     def misfits(self) -> list[Misfit]:
         """Return more islands, or fewer exchanges, than the penalty is known for."""
         found = self.beyond_known(self.max_islands)
-        return [*([found] if found else []), *self._longer_rounds()]
-
-    def _longer_rounds(self) -> list[Misfit]:
-        known = self.extra_tokens_share or self.steps_between_exchanges == 1 or self.max_islands == 1
-        if known or self.round_share <= ROUND_SHARE:
-            return []
-        found = f"{self.round_share:g} exceeds {ROUND_SHARE:g}, with which islands' extra tokens were measured"
-        return [("round_share", f"{found}: write your own extra_tokens_share")]
+        return [found] if found else []
 
     def beyond_known(self, islands: int) -> Misfit | None:
         """Return why so many islands cannot be planned: what merging them costs in learning is not known."""
@@ -134,7 +120,6 @@ class ExchangeSpec(Spec):
         return ExchangeAssumption(
             steps_between=self.steps_between_exchanges,
             sync_share=self.sync_share,
-            round_share=self.round_share,
             bytes_per_parameter=self.bytes_per_parameter,
             extra_tokens_share={str(n): round(self.extra_tokens(n), 4) for n in range(1, self.max_islands + 1)},
             source=self.source or ("the fleet file" if self.extra_tokens_share else MEASURED_SOURCE),

@@ -8,7 +8,6 @@ from typing import Literal
 from pydantic import Field
 
 from everyflop.spec.base import Count, Misfit, Spec
-from everyflop.spec.exchange import ROUND_SHARE, SYNC_SHARE
 from everyflop.spec.island_name import IslandName
 from everyflop.spec.plan import Compress
 
@@ -56,14 +55,11 @@ class IslandSpec(Spec):
 class IslandsSpec(Spec):
     """The [islands] table."""
 
-    steps: Count | Literal["auto"] = 24
+    steps: Count | Literal["auto"] = 8
     """Optimizer steps between two exchanges on average: fewer while the learning rate is high, and more where it is
     low. With 1, islands exchange gradients; "auto" chooses them from what the last exchange took and what longer rounds
     cost in learning, and needs rounds by the clock."""
-    round_share: float = Field(default=ROUND_SHARE, gt=0, le=1)
-    """A round has at most this share of the steps done before it: what is learned first is learned fast, and islands
-    that learn it apart from each other learn different things. 1 makes all rounds the same."""
-    sync_share: float = Field(default=SYNC_SHARE, ge=0, le=1)
+    sync_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the run's tokens at its start over which gradients are exchanged at every step."""
     rounds: Literal["clock", "steps"] = "clock"
     """"clock" ends a round when its time is up; "steps" after exactly `steps` steps of every island, reproducibly."""

@@ -182,8 +182,6 @@ class ExchangeAssumption(Spec):
     """Optimizer steps between two exchanges, once rounds have grown to that."""
     sync_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the run's tokens at its start over which gradients are exchanged at every step, in fp32."""
-    round_share: float = Field(default=0.03, gt=0, le=1)
-    """A round has at most this share of the steps done before it."""
     bytes_per_parameter: float = Field(gt=0, le=8)
     """2 for bf16, 1 for int8, 0.5 for int4."""
     extra_tokens_share: dict[str, NotNegative]

@@ -21,7 +21,7 @@ from everyflop.train.telemetry import Telemetry
 
 SET_BY_PLAN = (
     *("train.micro_batch", "train.recompute", "money."),
-    *("islands.steps", "islands.sync_share", "islands.round_share", "islands.round_s", "islands.compress"),
+    *("islands.steps", "islands.sync_share", "islands.round_s", "islands.compress"),
 )
 """Keys of a run file that a plan decides, whatever the file says."""
 
@@ -125,7 +125,6 @@ def apply_plan(run: RunSpec, planned: Planned) -> RunSpec:
         exchange = {
             "steps": plan.exchange.steps_between,
             "sync_share": plan.exchange.sync_share,
-            "round_share": plan.exchange.round_share,
             "round_s": None,
             "compress": plan.compress,
         }

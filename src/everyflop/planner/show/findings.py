@@ -180,8 +180,7 @@ def _what_they_exchange(exchange: ExchangeAssumption) -> str:
         return "fp32 gradients at every step"
     start = f"fp32 gradients at every step of the first {percent(exchange.sync_share)}, and then "
     then = f"{exchange.bytes_per_parameter:g} bytes a parameter every {exchange.steps_between:,} steps"
-    or_sooner = f", or {percent(exchange.round_share)} of the steps done if that is less"
-    return (start if exchange.sync_share else "") + then + (or_sooner if exchange.round_share < 1 else "")
+    return start + then if exchange.sync_share else then
 
 
 def launch_lines(plan: Plan) -> list[str]:
