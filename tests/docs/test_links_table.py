@@ -14,7 +14,7 @@ from everyflop.spec.plan import Plan
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "islands.md"
 TABLE = re.compile(r"(?<=<!-- links -->\n).*?(?=<!-- end -->)", re.DOTALL)
-FORMS = ("fp32", "bf16", "int8")
+FORMS = ("fp32", "bf16", "int8", "int4")
 LOST_SHARE, HIDDEN_SHARE = 0.03, 0.5
 """Of a round: what exchanges may cost where they are in the open, and what islands train ahead while updates travel."""
 
@@ -27,7 +27,7 @@ def test_the_links_are_those_of_the_planners_speeds():
 
 
 def table() -> str:
-    head = ["| two islands of | H | a round | fp32 | bf16 | int8 |", "|---|---|---|---|---|---|"]
+    head = [f"| two islands of | H | a round | {' | '.join(FORMS)} |", f"|---|---|---|{'---|' * len(FORMS)}"]
     return "\n".join([*head, *rows("ling-lite", "Ling-Lite", 64), *rows("ling-plus", "Ling-Plus", 1024)]) + "\n"
 
 
@@ -39,7 +39,7 @@ def rows(model: str, title: str, devices: int) -> Iterator[str]:
     for steps in (1, 8, 24, 100):
         share = HIDDEN_SHARE if steps > 1 else LOST_SHARE
         speeds = [WAYS * encoded_bytes(parameters, form) * 8e-9 / (share * steps * batch_s) for form in FORMS]
-        links = [f"{speed:.3g}" for speed in speeds] if steps > 1 else [f"{speeds[0]:,.0f}", "", ""]
+        links = [f"{speed:.3g}" for speed in speeds] if steps > 1 else [f"{speeds[0]:,.0f}", *[""] * (len(FORMS) - 1)]
         yield f"| {devices:,} A, {title} | {steps} | {short_time(steps * batch_s)} | {' | '.join(links)} |"
 
 

@@ -54,15 +54,13 @@ def test_a_synchronous_start_saves_what_it_did_in_the_runs_on_record(monkeypatch
 
     [start] = [share for share in STARTS if share]
     curves = islands_quality.curves()
-    with_start = {one["seed"]: one["penalty"] for one in islands_quality.penalties("h24-start", curves)}
-    without = {one["seed"]: one["penalty"] for one in islands_quality.penalties("h24", curves)}
-    paired = fmean(with_start[seed] for seed in without) / fmean(without.values())
+    two = [{one["seed"]: one["penalty"] for one in islands_quality.penalties(n, curves)} for n in ("h8-start", "h8")]
+    seeds = two[0].keys() & two[1].keys()
+    paired = fmean(two[0][seed] for seed in seeds) / fmean(two[1][seed] for seed in seeds)
 
-    assert islands_quality.ARMS["h24-start"]["how"]["sync_share"] == start
+    assert islands_quality.ARMS["h8-start"]["how"]["sync_share"] == start
     assert pytest.approx(paired, abs=0.01) == STARTS[start]
-    assert ExchangeSpec(sync_share=start, steps_between_exchanges=24).extra_tokens(2) == pytest.approx(
-        MEASURED[24] * STARTS[start]
-    )
+    assert ExchangeSpec(sync_share=start).extra_tokens(2) == pytest.approx(MEASURED[8] * STARTS[start])
 
 
 def test_a_longer_start_than_any_that_was_measured_brings_nothing():
@@ -127,7 +125,7 @@ def test_islands_exchange_as_often_as_somebody_has_tried():
 def test_a_plan_states_the_assumption_for_every_number_of_islands():
     stated = ExchangeSpec(steps_between_exchanges=8).assumption
 
-    assert stated.extra_tokens_share == {"1": 0.0, "2": 0.044, "3": pytest.approx(0.0818, abs=1e-4), "4": 0.1087}
+    assert stated.extra_tokens_share == {"1": 0.0, "2": 0.08, "3": pytest.approx(0.1797, abs=1e-4), "4": 0.2504}
     assert "bench/islands_quality.py" in stated.source
 
 

@@ -144,7 +144,7 @@ def test_assumptions_and_the_launch_command_close_the_page(plan):
     text = printed(plan, 120)
 
     assert "- Devices fail 0.27 % a day." in text
-    assert "- Islands exchange 2 bytes a parameter every 24 steps, or 3.0 % of the steps done if that is less." in text
+    assert "- Islands exchange 2 bytes a parameter every 24 steps on average." in text
     assert "- Extra tokens for the same loss: 1.1 % with 2 islands, 2.3 % with 4 islands (a scaling law)." in text
     assert "\n\nLaunch\n  everyflop train run.toml --plan plan.json\n" in text
 

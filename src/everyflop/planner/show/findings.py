@@ -179,7 +179,9 @@ def _what_they_exchange(exchange: ExchangeAssumption) -> str:
     if exchange.steps_between == 1:
         return "fp32 gradients at every step"
     start = f"fp32 gradients at every step of the first {percent(exchange.sync_share)}, and then "
-    then = f"{exchange.bytes_per_parameter:g} bytes a parameter every {exchange.steps_between:,} steps"
+    size = exchange.bytes_per_parameter
+    unit = "byte" if size == 1 else "bytes"
+    then = f"{size:g} {unit} a parameter every {exchange.steps_between:,} steps on average"
     return start + then if exchange.sync_share else then
 
 
