@@ -142,6 +142,9 @@ class InTurn:
             by_name = {one.island: one for one in updates}
             merged = merge_updates(by_name, plan, self.how, rates=self.rates, residual=self.residual)
             self._apply(merged, ahead)
+        else:
+            for replica in self.replicas:
+                replica.settle()
 
     def _train(self, steps: LocalSteps, plan: Round, n_steps: int, first: int) -> None:
         """Train one island's part of a round, on samples from `first` on."""

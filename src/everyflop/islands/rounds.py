@@ -9,7 +9,7 @@ from everyflop.islands.merge import reach
 from everyflop.islands.shares import batch_shares
 from everyflop.islands.stretch import stretch
 from everyflop.optim.batch import batch_tokens_at
-from everyflop.spec.exchange import FOUR_OVER_TWO, MEASURED, MEASURED_STEPS
+from everyflop.spec.exchange import MEASURED, MEASURED_STEPS
 from everyflop.spec.islands import IslandsSpec
 from everyflop.spec.train import OptimSpec, TrainSpec
 
@@ -19,9 +19,11 @@ RESERVE = 1.3
 WORTH_JOINING = 0.2
 """Share of a round that must be left for an island to join it; otherwise it waits for the next one."""
 
-PENALTY = MEASURED[max(MEASURED)] / (max(MEASURED) / MEASURED_STEPS)
+PENALTY = MEASURED[2][24] / (24 / MEASURED_STEPS)
 """Extra tokens of two islands for each share of the run's steps that a round has, by the longest rounds that were
 measured. Each doubling of islands multiplies them by FOUR_OVER_TWO."""
+
+FOUR_OVER_TWO = MEASURED[4][8] / MEASURED[2][8]
 
 Exchange = Literal["gradients", "weights"]
 

@@ -11,27 +11,23 @@ from pydantic import Field, field_validator
 from everyflop.spec.base import Count, Misfit, Spec
 from everyflop.spec.plan import MOST_STEPS_BETWEEN, ExchangeAssumption
 
-MEASURED = {1: 0.0, 8: 0.080, 24: 0.178}
-"""Optimizer steps between exchanges -> extra tokens of two islands for the same loss, as a share: means over seeds of
-bench/islands_quality.py (a 4 M parameter Mixture-of-Experts model, MEASURED_STEPS steps of 2,048 tokens, shorter rounds
-at first). Between two entries it is linear.
+MEASURED = {2: {1: 0.0, 4: 0.008, 8: 0.067, 24: 0.178}, 4: {1: 0.0, 4: 0.161, 8: 0.230}}
+"""Number of islands -> steps between exchanges -> extra tokens for the same loss, as a share: means over seeds of
+bench/islands_quality.py (a 4 M parameter Mixture-of-Experts model, MEASURED_STEPS steps of 2,048 tokens),
+at the better of two learning rates. Between two entries it is linear.
 
-How unsure that is: nobody has measured larger models or longer runs with these islands. It should be on the safe side
-for them: islands lose what they lose early in a run; "Scaling Laws for DiLoCo" (arXiv 2503.09799, every 30
+How unsure that is: by several per cent, and nobody has measured larger models or longer runs with these islands.
+"Scaling Laws for DiLoCo" (arXiv 2503.09799, every 30
 steps) found 0 % with 2 replicas of 10B dense and 6 % with 4, but 18 and 39 % by its law over all sizes; MoE runs of
 Decoupled DiLoCo (arXiv 2604.21428) lost nothing.
 """
 
-STARTS = {0.0: 1.0, 0.2: 0.4}
-"""Share of a run over which islands start synchronously -> extra tokens over those of MEASURED, by exchanges every 24
+STARTS = {0.0: 1.0, 0.2: 0.355}
+"""Share of a run over which islands start synchronously -> extra tokens over those of MEASURED, with exchanges every 8
 steps. Between two entries it is linear; a longer start is taken to bring nothing."""
 
 MEASURED_STEPS = 1000
 """Optimizer steps of the runs that were measured."""
-
-MOST_MEASURED_ISLANDS = 4
-FOUR_OVER_TWO = 3.13
-"""Extra tokens of four islands over those of two, with exchanges every 8 steps; one seed."""
 
 MEASURED_SOURCE = (
     "measured with a 4 M parameter model over 1,000 steps, bench/islands_quality.py; published runs lost from 0 to 6 % "
@@ -81,7 +77,7 @@ class ExchangeSpec(Spec):
         """Return why so many islands cannot be planned: what merging them costs in learning is not known."""
         if islands <= self.known_islands:
             return None
-        most = max(MEASURED)
+        most = max(map(max, MEASURED.values()))
         if self.extra_tokens_share is None and self.steps_between_exchanges > most:
             text = f"{self.steps_between_exchanges} exceeds {most}, up to which islands' extra tokens were measured"
             cure = f"exchange at least every {most} steps, or write your own extra_tokens_share"
@@ -96,7 +92,7 @@ class ExchangeSpec(Spec):
             return sys.maxsize
         if self.extra_tokens_share:
             return max(self.extra_tokens_share)
-        return MOST_MEASURED_ISLANDS if self.steps_between_exchanges <= max(MEASURED) else 1
+        return max((n for n, by_steps in MEASURED.items() if self.steps_between_exchanges <= max(by_steps)), default=1)
 
     def extra_tokens(self, islands: int) -> float:
         """Return the share of extra tokens for a number of islands: 0 for one, and where gradients are exchanged.
@@ -126,14 +122,9 @@ class ExchangeSpec(Spec):
 
 
 def _measured(steps: int, sync_share: float) -> dict[int, float]:
-    """Return what islands need that exchange every so many steps after such a start.
-
-    Raises ValueError where nothing was measured.
-    """
-    if steps > max(MEASURED):
-        raise ValueError(f"no penalty is known for exchanges every {steps} steps")
-    two = _between(MEASURED, steps) * _between(STARTS, min(sync_share, max(STARTS)))
-    return {2: two, MOST_MEASURED_ISLANDS: two * FOUR_OVER_TWO}
+    """Return what islands need that exchange every so many steps after such a start, as far as it was measured."""
+    start = _between(STARTS, min(sync_share, max(STARTS)))
+    return {n: _between(by_steps, steps) * start for n, by_steps in MEASURED.items() if steps <= max(by_steps)}
 
 
 def _between(table: Mapping[int, float] | Mapping[float, float], at: float) -> float:

@@ -55,7 +55,7 @@ class IslandSpec(Spec):
 class IslandsSpec(Spec):
     """The [islands] table."""
 
-    steps: Count | Literal["auto"] = 8
+    steps: Count | Literal["auto"] = 4
     """Optimizer steps between two exchanges on average: fewer while the learning rate is high, and more where it is
     low. With 1, islands exchange gradients; "auto" chooses them from what the last exchange took and what longer rounds
     cost in learning, and needs rounds by the clock."""
