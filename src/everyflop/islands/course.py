@@ -57,8 +57,7 @@ class Course:
         self.base = ""
         """Hash of the anchor of this round; empty until somebody said it."""
         self.facts: dict[str, Any] | None = None
-        self.train: TrainSpec | None = None
-        self.optim = OptimSpec()
+        self.train, self.optim = None, OptimSpec()
         self.begins: dict[str, Header] = {}
         """Each island's part in the round that is under way."""
         self.updates: dict[str, Update] = {}
