@@ -46,7 +46,7 @@ RESULTS = ROOT / "bench" / "results" / "islands_quality.jsonl"
 STEPS, BATCH_TOKENS, SEQ_LEN, EVERY = 1000, 2048, 128, 50
 ALL_WINDOWS = 1_000_000
 LR = 4e-3
-"""Arms have a factor on it. One process's best is 1 of 0.7, 1 and 1.4, and that of islands 0.7."""
+"""Arms have a factor on it. One process's best is 1 of 0.7, 1 and 1.4."""
 Curve = list[tuple[float, float]]
 Run = tuple[str, int, str]
 """Arm, seed and machine."""
