@@ -21,9 +21,10 @@ WORTH_JOINING = 0.2
 
 PENALTY = MEASURED[2][24] / (24 / MEASURED_STEPS)
 """Extra tokens of two islands for each share of the run's steps that a round has, by the longest rounds that were
-measured. Each doubling of islands multiplies them by FOUR_OVER_TWO."""
+measured."""
 
 FOUR_OVER_TWO = MEASURED[4][8] / MEASURED[2][8]
+"""What each doubling of islands multiplies them by."""
 
 Exchange = Literal["gradients", "weights"]
 

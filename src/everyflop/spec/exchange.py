@@ -13,13 +13,13 @@ from everyflop.spec.plan import MOST_STEPS_BETWEEN, ExchangeAssumption
 
 MEASURED = {2: {1: 0.0, 4: 0.008, 8: 0.067, 24: 0.178}, 4: {1: 0.0, 4: 0.161, 8: 0.230}}
 """Number of islands -> steps between exchanges -> extra tokens for the same loss, as a share: means over seeds of
-bench/islands_quality.py (a 4 M parameter Mixture-of-Experts model, MEASURED_STEPS steps of 2,048 tokens),
-at the better of two learning rates. Between two entries it is linear.
+bench/islands_quality.py (a 4 M parameter Mixture-of-Experts model, MEASURED_STEPS steps of 2,048 tokens). Between two
+entries it is linear.
 
-How unsure that is: by several per cent, and nobody has measured larger models or longer runs with these islands.
-"Scaling Laws for DiLoCo" (arXiv 2503.09799, every 30
-steps) found 0 % with 2 replicas of 10B dense and 6 % with 4, but 18 and 39 % by its law over all sizes; MoE runs of
-Decoupled DiLoCo (arXiv 2604.21428) lost nothing.
+How unsure that is: by several per cent, since all but one rest on one seed, and nobody has measured larger models or
+longer runs with these islands. "Scaling Laws for DiLoCo" (arXiv 2503.09799, every 30 steps) found 0 % with 2 replicas
+of 10B dense and 6 % with 4, but 18 and 39 % by its law over all sizes; MoE runs of Decoupled DiLoCo (arXiv 2604.21428)
+lost nothing.
 """
 
 STARTS = {0.0: 1.0, 0.2: 0.355}
@@ -39,10 +39,10 @@ class ExchangeSpec(Spec):
     """The [islands] table."""
 
     steps_between_exchanges: Annotated[Count, Field(le=MOST_STEPS_BETWEEN)] = 8
-    """Optimizer steps. With 1, islands exchange gradients: no penalty."""
+    """Optimizer steps, on average over a run. With 1, islands exchange gradients: no penalty."""
     sync_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of the run's tokens at its start over which gradients are exchanged at every step, in fp32. It
-    saves extra tokens (STARTS), and is most of what travels then."""
+    """Share of the run's tokens at its start over which gradients are exchanged at every step, in fp32. It saves
+    extra tokens (STARTS), and is most of what travels then."""
     bytes_per_parameter: float = Field(default=1.0, gt=0, le=8)
     """What travels for each parameter: 2 in bf16, 1 in int8, 0.5 in int4."""
     extra_tokens_share: dict[int, float] | None = Field(default=None, min_length=1)
@@ -82,8 +82,11 @@ class ExchangeSpec(Spec):
             text = f"{self.steps_between_exchanges} exceeds {most}, up to which islands' extra tokens were measured"
             cure = f"exchange at least every {most} steps, or write your own extra_tokens_share"
             return "steps_between_exchanges", f"{text}: {cure}"
-        where = "extra_tokens_share" if self.extra_tokens_share else "what was measured"
-        return "max_islands", f"{islands} exceeds {self.known_islands}, the largest number in {where}"
+        if self.extra_tokens_share:
+            return "max_islands", f"{islands} exceeds {self.known_islands}, the largest number in extra_tokens_share"
+        known = f"the most whose extra tokens were measured every {self.steps_between_exchanges} steps"
+        cure = f"set max_islands = {self.known_islands}, exchange more often, or write your own extra_tokens_share"
+        return "max_islands", f"{islands} exceeds {self.known_islands}, {known}: {cure}"
 
     @property
     def known_islands(self) -> int:

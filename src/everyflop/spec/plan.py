@@ -179,7 +179,7 @@ class ExchangeAssumption(Spec):
     """How islands meet, and what that is assumed to cost; all of it can be set."""
 
     steps_between: Annotated[Count, Field(le=MOST_STEPS_BETWEEN)]
-    """Optimizer steps between two exchanges, once rounds have grown to that."""
+    """Optimizer steps between two exchanges, on average over a run."""
     sync_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the run's tokens at its start over which gradients are exchanged at every step, in fp32."""
     bytes_per_parameter: float = Field(gt=0, le=8)
