@@ -80,7 +80,7 @@ class InTurn:
         """Train to the end; return tokens and validation loss as often as the run validates."""
         apart = False
         while self.samples_left:
-            before, self.exchanges = self.step, self.exchanges + 1
+            before, self.exchanges = self.step, self.exchanges + self.exchange
             if is_synchronous(self.tokens, self.run.train, self.how) or len(self.shares) == 1:
                 self._whole_batch()
             else:
@@ -118,11 +118,10 @@ class InTurn:
     def _planned_steps(self) -> int:
         """Return the steps of the next round."""
         assert self.how.steps != "auto"
-        steps = self.how.steps if self.even else self._stretched(self.how.steps)
+        steps = self.how.steps
+        if not self.even:
+            steps = stretched_steps(steps, self.tokens, self.run.train, self.run.optim, self.how)
         return min(steps, self.samples_left // self.sequences)
-
-    def _stretched(self, steps: int) -> int:
-        return stretched_steps(steps, self.tokens, self.run.train, self.run.optim, self.how)
 
     def _round(self, n_steps: int) -> None:
         shares = {steps.spec.name: share for steps, share in zip(self.islands, self.shares, strict=True)}

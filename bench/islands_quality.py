@@ -7,13 +7,12 @@
 Each run adds a line with its curve to bench/results/islands_quality.jsonl, which the table is made of.
 
 Every arm trains bench/islands.toml on the same 1,000 steps of 2,048 tokens; "sync" on the whole batch, the others by
-islands_in_turn.py. Losses are of all 839 held-out windows, each 50 steps: of 128 windows they were half as much noise
-again as what islands cost. The penalty of an arm is
+islands_in_turn.py. Losses are of all 839 held-out windows, each 50 steps. The penalty of an arm is
 tokens(arm reaches the loss that sync has at 90 % of its tokens) / (90 % of sync's tokens) - 1, seed by seed; bounds are
 Student's at 95 %. Both runs are of the same machine, since processors round differently, which moves where a run ends;
 of several such pairs of a seed the first on record counts. An arm that never gets there within its tokens is at least
 11 %, and counts with what it would need if it went on as steeply as over its last fifth: marked "beyond". "never" does
-not exchange: it must fail clearly. Traffic is the exchanges that one at every step would be, over those of the run.
+not exchange: it must fail clearly.
 """
 
 import argparse
@@ -46,7 +45,7 @@ RESULTS = ROOT / "bench" / "results" / "islands_quality.jsonl"
 STEPS, BATCH_TOKENS, SEQ_LEN, EVERY = 1000, 2048, 128, 50
 ALL_WINDOWS = 1_000_000
 LR = 4e-3
-"""Arms have a factor on it. One process's best is 1 of 0.7, 1 and 1.4."""
+"""Arms have a factor on it. One process is best at 1 of 0.7, 1 and 1.4, by one and two seeds (docs/log.md)."""
 Curve = list[tuple[float, float]]
 Run = tuple[str, int, str]
 """Arm, seed and machine."""
@@ -71,7 +70,7 @@ ARMS = dict(
         arm("sync", 8, 1, lr=1.0),
         arm("sync-lr0.7", 8, 1),
         arm("sync-lr1.4", 8, 1, lr=1.4),
-        *(arm(f"h{steps}", steps) for steps in (2, 4, 6, 8, 24, 100)),
+        *(arm(f"h{steps}", steps) for steps in (2, 4, 8, 24, 100)),
         arm("h8-start", 8, lr=1.0, sync_share=0.2),
         arm("h8-start-lr0.7", 8, sync_share=0.2),
         arm("h24-start", 24, sync_share=0.2),
@@ -79,8 +78,6 @@ ARMS = dict(
         *(arm(f"h{steps}-m4-start", steps, 4, sync_share=0.2) for steps in (8, 24)),
         *(arm(f"h{steps}-int4", steps, compress="int4") for steps in (2, 4, 8)),
         arm("h8-int8", 8, compress="int8"),
-        arm("h24-lr0.5", 24, lr=0.5),
-        arm("h4-lr1", 4, lr=1.0),
         arm("h8-lr1", 8, lr=1.0),
         arm("h8-even", 8, even=True),
         arm("h8-nesterov", 8, outer_lr=0.7, outer_momentum=0.5),

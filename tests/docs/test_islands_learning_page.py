@@ -2,7 +2,6 @@
 
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ TITLES = {
     "h2": "H = 2",
     "h4": "H = 4",
     "h4-int4": "H = 4, int4",
-    "h6": "H = 6",
     "h8": "H = 8",
     "h8-int4": "H = 8, int4",
     "h8-lr1": "H = 8, learning rate 4e-3",
@@ -66,8 +64,7 @@ def exchanges(name: str) -> str:
 
     if not islands_quality.ARMS[name]["exchange"]:
         return "0"
-    lines: Iterator[dict[str, Any]] = iter(islands_quality.read_lines(islands_quality.RESULTS))
-    settings = islands_quality.settings_of(name)
+    lines, settings = islands_quality.read_lines(islands_quality.RESULTS), islands_quality.settings_of(name)
     counts = {one["exchanges"] for one in lines if one["arm"] == name and one["settings"] == settings}
     assert len(counts) == 1
     return str(*counts)
