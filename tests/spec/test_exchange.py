@@ -95,9 +95,9 @@ def test_nothing_is_said_about_more_islands_than_the_table_knows():
 
 
 def test_more_islands_than_the_table_knows_cannot_be_asked_for():
-    with pytest.raises(ValidationError, match=r"5 exceeds 4, the most .* every 8 steps: set max_islands = 4, exchange"):
+    with pytest.raises(ValidationError, match=r"5 exceeds 4, the most .* every 8 steps: set max_islands = 4"):
         ExchangeSpec(max_islands=5)
-    with pytest.raises(ValidationError, match=r"4 exceeds 2, the most .* every 24 steps: set max_islands = 2, exchange"):
+    with pytest.raises(ValidationError, match=r"4 exceeds 2, the most .* every 24 steps: set max_islands = 2"):
         ExchangeSpec(steps_between_exchanges=24)
     with pytest.raises(ValidationError, match="9 exceeds 8, the largest number in extra_tokens_share"):
         ExchangeSpec(max_islands=9, extra_tokens_share={8: 0.1})
