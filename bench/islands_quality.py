@@ -6,8 +6,9 @@
 
 Each run adds a line with its curve to bench/results/islands_quality.jsonl, which the table is made of.
 
-Every arm trains bench/islands.toml on the same 1,000 steps of 2,048 tokens; "sync" on the whole batch, the others by
-islands_in_turn.py. Losses are of all 839 held-out windows, each 50 steps. The penalty of an arm is
+Every arm trains bench/islands.toml on the same 1,000 steps of 4,096 tokens, of 2,048 where its name ends with "-2k";
+"sync" on the whole batch, the others by islands_in_turn.py. Losses are of all 839 held-out windows, each 50 steps. The
+penalty of an arm is
 tokens(arm reaches the loss that sync has at 90 % of its tokens) / (90 % of sync's tokens) - 1, seed by seed; bounds are
 Student's at 95 %. Both runs are of the same machine, since processors round differently, which moves where a run ends;
 of several such pairs of a seed the first on record counts. An arm that never gets there within its tokens is at least
@@ -42,10 +43,12 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "runs" / "quality"
 CONFIG = ROOT / "bench" / "islands.toml"
 RESULTS = ROOT / "bench" / "results" / "islands_quality.jsonl"
-STEPS, BATCH_TOKENS, SEQ_LEN, EVERY = 1000, 2048, 128, 50
+STEPS, BATCH_TOKENS, SEQ_LEN, EVERY = 1000, 4096, 128, 50
+SMALL_BATCH = 2048
+"""Of arms whose name ends with "-2k"."""
 ALL_WINDOWS = 1_000_000
 LR = 4e-3
-"""Arms have a factor on it. One process is best at 1 of 0.7, 1 and 1.4, by one and two seeds (docs/log.md)."""
+"""Arms have a factor on it."""
 Curve = list[tuple[float, float]]
 Run = tuple[str, int, str]
 """Arm, seed and machine."""
@@ -55,11 +58,13 @@ CONTROLS = {"never": 0.2, "mix-never": 0.2}
 
 
 def arm(
-    name: str, steps: int, m: int = 2, *, lr: float = 0.7, even: bool = False, **more: Any
+    name: str, steps: int, m: int = 2, *, lr: float = 1.0, even: bool = False, **more: Any
 ) -> tuple[str, dict[str, Any]]:
-    """Return an arm: H = steps over m islands; `lr` is a factor on LR."""
-    shares = more.pop("shares", [BATCH_TOKENS // SEQ_LEN // m] * m)
-    found = {"shares": shares, "lr": lr, "exchange": more.pop("exchange", True)}
+    """Return an arm: H = steps over m islands; `lr` is a factor on LR, shares are sixteenths of a batch."""
+    batch = SMALL_BATCH if name.endswith("-2k") else BATCH_TOKENS
+    sixteenth = batch // SEQ_LEN // 16
+    shares = [part * sixteenth for part in more.pop("shares", [16 // m] * m)]
+    found = {"batch_tokens": batch, "shares": shares, "lr": lr, "exchange": more.pop("exchange", True)}
     found |= {"paces": more.pop("paces")} if "paces" in more else {}
     found |= {"even": True} if even else {}
     return name, {**found, "how": {"rounds": "steps", "steps": steps, **more}}
@@ -67,27 +72,32 @@ def arm(
 
 ARMS = dict(
     [
-        arm("sync", 8, 1, lr=1.0),
-        arm("sync-lr0.7", 8, 1),
-        arm("sync-lr1.4", 8, 1, lr=1.4),
+        *(arm(f"sync-lr{lr:g}", 8, 1, lr=lr) for lr in (0.7, 1.4, 2.0)),
+        arm("sync", 8, 1),
         *(arm(f"h{steps}", steps) for steps in (2, 4, 8, 24, 100)),
-        arm("h8-start", 8, lr=1.0, sync_share=0.2),
-        arm("h8-start-lr0.7", 8, sync_share=0.2),
-        arm("h24-start", 24, sync_share=0.2),
+        *(arm(f"h{steps}-lr{lr:g}", steps, lr=lr) for steps in (8, 24) for lr in (0.7, 1.4)),
+        *(arm(f"h{steps}-start", steps, sync_share=0.2) for steps in (8, 24)),
         *(arm(f"h{steps}-m4", steps, 4) for steps in (2, 4, 8, 24)),
-        *(arm(f"h{steps}-m4-start", steps, 4, sync_share=0.2) for steps in (8, 24)),
-        *(arm(f"h{steps}-int4", steps, compress="int4") for steps in (2, 4, 8)),
-        arm("h8-int8", 8, compress="int8"),
-        arm("h8-lr1", 8, lr=1.0),
-        arm("h8-even", 8, even=True),
-        arm("h8-nesterov", 8, outer_lr=0.7, outer_momentum=0.5),
-        arm("h8-overlap", 8, overlap=True),
+        *(arm(f"h{steps}-int8", steps, compress="int8") for steps in (8, 24)),
+        *(arm(f"h{steps}-int4", steps, compress="int4") for steps in (4, 8, 24)),
+        arm("h24-even", 24, even=True),
+        arm("h24-nesterov", 24, outer_lr=0.7, outer_momentum=0.5),
+        arm("h24-overlap", 24, overlap=True),
         arm("h24-unequal", 24, paces=[1.5, 0.5], even=True),
         arm("h24-unequal-tokens", 24, paces=[1.5, 0.5], even=True, merge="tokens"),
         arm("mix", 8, shares=[10, 5, 1]),
         arm("mix-without-slowest", 8, shares=[11, 5]),
         arm("mix-never", 8, shares=[10, 5, 1], exchange=False),
         arm("never", 24, exchange=False),
+        arm("sync-2k", 8, 1),
+        *(arm(f"h{steps}-2k", steps, lr=0.7) for steps in (4, 8, 24)),
+        arm("h4-int4-2k", 4, lr=0.7, compress="int4"),
+        arm("h8-lr1-2k", 8),
+        arm("h8-start-2k", 8, sync_share=0.2),
+        arm("h8-start-lr0.7-2k", 8, lr=0.7, sync_share=0.2),
+        arm("h24-start-2k", 24, sync_share=0.2, lr=0.7),
+        *(arm(f"h{steps}-m4-2k", steps, 4, lr=0.7) for steps in (4, 8)),
+        arm("never-2k", 24, lr=0.7, exchange=False),
     ]
 )
 
@@ -95,7 +105,6 @@ ARMS = dict(
 def settings_of(name: str) -> dict[str, Any]:
     """Return all that an arm's curve depends on besides seed and code, as plain JSON."""
     common = {
-        "batch_tokens": BATCH_TOKENS,
         "lr_of_factor_1": LR,
         "windows": "all",
         "file": hashlib.sha256(CONFIG.read_bytes()).hexdigest()[:16],
@@ -109,7 +118,8 @@ def write_run(name: str, seed: int, steps: int = STEPS) -> Path:
     run = tomllib.loads(CONFIG.read_text())
     run["run"] |= {"name": f"{name}-{seed}", "out_dir": str(FOLDER), "seed": seed}
     run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
-    run["train"] |= {"tokens": steps * BATCH_TOKENS, "batch_tokens": BATCH_TOKENS, "seq_len": SEQ_LEN}
+    run["train"] |= {"tokens": steps * found["batch_tokens"], "seq_len": SEQ_LEN}
+    run["train"] |= {"batch_tokens": found["batch_tokens"], "micro_batch": found["batch_tokens"] // SEQ_LEN // 2}
     run["train"] |= {"validate_every_steps": EVERY, "validate_windows": ALL_WINDOWS}
     run["optim"]["lr"] = LR * found["lr"]
     most = max(found["shares"])
@@ -167,13 +177,12 @@ def check(name: str, steps: int = 40) -> bool:
 
 
 def curves() -> dict[Run, Curve]:
-    """Return tokens and validation loss of every run whose settings are those of its arm now; the newest counts."""
+    """Return tokens and validation loss of every run with the settings of an arm, whatever it was called then; the
+    newest counts."""
     lines = read_lines(RESULTS) if RESULTS.exists() else []
-    return {
-        (line["arm"], line["seed"], line["machine"]): line["curve"]
-        for line in lines
-        if line.get("arm") in ARMS and line["settings"] == settings_of(line["arm"])
-    }
+    names = {json.dumps(settings_of(name), sort_keys=True): name for name in ARMS}
+    found = [(names.get(json.dumps(line.get("settings"), sort_keys=True)), line) for line in lines]
+    return {(name, line["seed"], line["machine"]): line["curve"] for name, line in found if name}
 
 
 def tokens_to(points: Curve, loss: float) -> tuple[float, bool]:
@@ -193,15 +202,16 @@ def loss_at(points: Curve, tokens: float) -> float:
 def pairs(name: str, found: dict[Run, Curve]) -> dict[int, tuple[Curve, Curve]]:
     """Return the curves of an arm and of the synchronous run by seed, of one machine each."""
     paired: dict[int, tuple[Curve, Curve]] = {}
+    sync = "sync-2k" if name.endswith("-2k") else "sync"
     for arm, seed, where in found:
-        if arm == name and ("sync", seed, where) in found:
-            paired.setdefault(seed, (found[name, seed, where], found["sync", seed, where]))
+        if arm == name and (sync, seed, where) in found:
+            paired.setdefault(seed, (found[name, seed, where], found[sync, seed, where]))
     return dict(sorted(paired.items()))
 
 
 def penalties(name: str, found: dict[Run, Curve]) -> list[dict[str, Any]]:
     """Return an arm's penalty for every seed that both it and the synchronous run have."""
-    penalties, goal = [], 0.9 * STEPS * BATCH_TOKENS
+    penalties, goal = [], 0.9 * STEPS * ARMS[name]["batch_tokens"]
     for seed, (mine, sync) in pairs(name, found).items():
         tokens, beyond = tokens_to(mine, loss_at(sync, goal))
         ends = {"loss": mine[-1][1], "sync": sync[-1][1]}
