@@ -58,7 +58,7 @@ CONTROLS = {"never": 0.2, "mix-never": 0.2}
 
 
 def arm(
-    name: str, steps: int, m: int = 2, *, lr: float = 1.0, even: bool = False, **more: Any
+    name: str, steps: int, m: int = 2, *, lr: float = 1.4, even: bool = False, **more: Any
 ) -> tuple[str, dict[str, Any]]:
     """Return an arm: H = steps over m islands; `lr` is a factor on LR, shares are sixteenths of a batch."""
     batch = SMALL_BATCH if name.endswith("-2k") else BATCH_TOKENS
@@ -72,10 +72,10 @@ def arm(
 
 ARMS = dict(
     [
-        *(arm(f"sync-lr{lr:g}", 8, 1, lr=lr) for lr in (0.7, 1.4, 2.0)),
         arm("sync", 8, 1),
+        *(arm(f"sync-lr{lr:g}", 8, 1, lr=lr) for lr in (1.0, 2.0)),
         *(arm(f"h{steps}", steps) for steps in (2, 4, 8, 24, 100)),
-        *(arm(f"h{steps}-lr{lr:g}", steps, lr=lr) for steps in (8, 24) for lr in (0.7, 1.4)),
+        *(arm(f"h{steps}-start-lr1", steps, lr=1.0, sync_share=0.2) for steps in (8, 24)),
         *(arm(f"h{steps}-start", steps, sync_share=0.2) for steps in (8, 24)),
         *(arm(f"h{steps}-m4", steps, 4) for steps in (2, 4, 8, 24)),
         *(arm(f"h{steps}-int8", steps, compress="int8") for steps in (8, 24)),
@@ -89,11 +89,11 @@ ARMS = dict(
         arm("mix-without-slowest", 8, shares=[11, 5]),
         arm("mix-never", 8, shares=[10, 5, 1], exchange=False),
         arm("never", 24, exchange=False),
-        arm("sync-2k", 8, 1),
+        arm("sync-2k", 8, 1, lr=1.0),
         *(arm(f"h{steps}-2k", steps, lr=0.7) for steps in (4, 8, 24)),
         arm("h4-int4-2k", 4, lr=0.7, compress="int4"),
-        arm("h8-lr1-2k", 8),
-        arm("h8-start-2k", 8, sync_share=0.2),
+        arm("h8-lr1-2k", 8, lr=1.0),
+        arm("h8-start-2k", 8, lr=1.0, sync_share=0.2),
         arm("h8-start-lr0.7-2k", 8, lr=0.7, sync_share=0.2),
         arm("h24-start-2k", 24, sync_share=0.2, lr=0.7),
         *(arm(f"h{steps}-m4-2k", steps, 4, lr=0.7) for steps in (4, 8)),
