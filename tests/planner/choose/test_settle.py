@@ -62,3 +62,17 @@ def test_options_that_promised_too_much_are_corrected():
 
     assert settled
     assert settled.bill.days <= caps.days
+
+
+def test_what_unlike_islands_turn_out_to_be_does_not_hide_like_ones():
+    # Parts of 512 sequences that are unlike fill micro-batches badly, so that mixes promise more than they keep. With
+    # cheap merging four islands of 32 are best for both deadlines, and were found for the shorter one only.
+    ranges = [{**H100, "count": [16, 256]}, {**A100, "count": [16, 512]}, {**MI300X, "count": [8, 128]}]
+    cheap = {"steps_between_exchanges": 4, "extra_tokens_share": {2: 0.008, 4: 0.025}}
+    asked = desk(fleet(*ranges, islands=cheap), max_islands=4)
+    tight, loose = (asked.under(Caps(days=days)).best() for days in (0.62, 0.8))
+
+    assert tight
+    assert loose
+    assert len({(island.pool, island.devices) for island in tight.islands}) == 1
+    assert loose.bill.cost <= tight.bill.cost

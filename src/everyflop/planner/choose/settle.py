@@ -8,6 +8,7 @@ the question is asked again until the answer is what its options say.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from everyflop.base.units import SECONDS_PER_DAY
 from everyflop.planner.choose.line_ups import ANY, Wanted
 from everyflop.planner.choose.market import Bill, Caps, Market, Option, bill_of, broken_caps
 from everyflop.planner.choose.mix import Objective, Pick, best_pick
@@ -74,7 +75,7 @@ def _settled(
 ) -> Settled | None:
     """Return the best of the choices that keep the caps, asking again with corrected options until they are true."""
     corrected = {islands: list(offered) for islands, offered in options.items()}
-    best: Settled | None = None
+    best = _best_alike(supply, market, options, caps, objective, wanted)
     for _ in range(ROUNDS):
         pick = best_pick(market, corrected, caps, objective=objective, wanted=wanted)
         if pick is None:
@@ -85,6 +86,43 @@ def _settled(
         if settled is not None and settled.islands == pick.islands:
             break
         _correct(corrected, pick, settled)
+    return best
+
+
+def _best_alike(
+    supply: Supply,
+    market: Market,
+    options: Mapping[int, Sequence[Option]],
+    caps: Caps,
+    objective: Objective,
+    wanted: Wanted,
+) -> Settled | None:
+    """Return the best choice of islands that are all the same.
+
+    They get the even parts that options are made for, so that theirs are true, and what unlike islands turn out to be
+    must not correct them.
+    """
+    per_token = {
+        "cost": lambda n, one: one.money_per_token,
+        "time": lambda n, one: 1 / (n * one.tokens_per_s * SECONDS_PER_DAY),
+    }
+    at_least = [
+        (market.tokens_needed(n) * per_token[objective](n, option), n, option)
+        for n, offered in options.items()
+        for option in offered
+        if wanted.least_pools == 1 and wanted.member in (None, option.pool)
+        if n == 1 or market.connected(option.pool, option.pool)
+    ]
+    best: Settled | None = None
+    for least, n, option in sorted(at_least, key=lambda one: one[0]):
+        if best is not None and least > best.figure(objective):
+            break
+        islands = (option,) * n
+        if any(broken_caps(market, islands, caps)):
+            continue
+        settled = settle(supply, market, Pick(islands, bill_of(market, islands)))
+        if settled is not None and settled.islands == islands:
+            best = settled if best is None or settled.figure(objective) < best.figure(objective) else best
     return best
 
 
