@@ -2,11 +2,11 @@
 
     python bench/islands_bad_updates.py [--steps 400]
 
-Trains bench/islands.toml with four islands, real processes that meet over sockets, rounds of 8 steps; one of them
-spoils every fifth of its updates: a NaN in it, all of it 10^6 times too large, 64 bits flipped before the update is
-sent, or one while it travels. Prints one JSON line: which updates were rejected and why, and the final validation loss,
-which must be within 1 % of the same run's without that; every sample must be used once. A run whose guards are off, the
-control, must fail. Ten minutes.
+Four islands, real processes that meet over sockets, train what bench/islands_run.py says in rounds of 8 steps; one of
+them spoils every fifth of its updates: a NaN in it, all of it 10^6 times too large, 64 bits flipped before the update
+is sent, or one while it travels. Prints one JSON line: which updates were rejected and why, and the final validation
+loss, which must be within 1 % of the same run's without that; every sample must be used once. A run whose guards are
+off, the control, must fail. Ten minutes.
 """
 
 import argparse
@@ -17,12 +17,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tomli_w
+from islands_run import ROOT, write_run
 
 from everyflop.base.files import read_lines
 from everyflop.islands.checksum import checksum
@@ -31,8 +30,7 @@ from everyflop.islands.member import Member
 from everyflop.islands.samples import numbers
 from everyflop.islands.wire import Header
 
-ROOT = Path(__file__).resolve().parent.parent
-ISLANDS, BAD, EVERY, BATCH_TOKENS, H = 4, "island-3", 5, 2048, 8
+ISLANDS, BAD, EVERY, H = 4, "island-3", 5, 8
 FAULTS = ("nan", "scaled", "flipped", "damaged")
 
 
@@ -73,21 +71,16 @@ def be_bad(fault: str, noted: Path, arguments: list[str]) -> None:
 
 def train(folder: Path, name: str, steps: int, fault: str | None, **how: Any) -> dict[str, Any]:
     """Train once; return what came of it."""
-    run = tomllib.loads((ROOT / "bench" / "islands.toml").read_text())
-    run["run"] |= {"name": name, "out_dir": str(folder)}
-    run["train"] |= {"batch_tokens": BATCH_TOKENS, "tokens": steps * BATCH_TOKENS}
-    run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
-    run["island"] = [{"name": f"island-{number}"} for number in range(ISLANDS)]
-    run["islands"] = {"rounds": "steps", "steps": H, **how}
-    path, secret, noted = folder / f"{name}.toml", folder / "secret", folder / f"{name}.spoiled"
-    path.write_text(tomli_w.dumps(run))
+    islands = [{"name": f"island-{number}"} for number in range(ISLANDS)]
+    path = write_run(folder, name, steps, islands, {"rounds": "steps", "steps": H, **how})
+    secret, noted = folder / "secret", folder / f"{name}.spoiled"
     secret.write_text(secrets.token_hex(16))
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
     everyflop = [sys.executable, "-m", "everyflop"]
     hub = [*everyflop, "coordinator", str(path), "--port", port, "--secret", str(secret)]
     processes = [subprocess.Popen(hub, stdout=sys.stderr)]
-    for island in run["island"]:
+    for island in islands:
         there = ["--coordinator", f"127.0.0.1:{port}", "--secret", str(secret)]
         arguments = [str(path), "--island", island["name"], *there]
         bad = [sys.executable, __file__, "--be", fault or "", str(noted), *arguments]

@@ -2,14 +2,15 @@
 
     python bench/islands_efficiency.py [--repeats 5] [--rounds 3] [--slowed-by waiting|quota]
 
-Each repeat trains bench/islands.toml with the three together, and at the same time each in a run of its own: the
-machine's speed changes by a fifth from minute to minute, and that is not what is asked. One JSON line at the end, of
-full rounds but the first: the share of wall time that was not spent training (at most 2.5 %), each island's tokens/s
-against its own run's in the same minutes (at least 90 %), and the whole's against the sum (at least 95 %). Rates apart
-are of training only, without any exchange, so they are the harder mark. All are simulated by waiting, the fastest half
-of its time, or are really slowed by cgroup quotas of processor time (needs root), in runs of their own as well. The
-control, islands that wait for the slowest with equal batches, must fail. Weights stand nearly still, so that a step's
-work stays what it is. Demand is twice 1/2 + 5/32 + 1/32 cores; nothing else should run.
+Each repeat trains what bench/islands_run.py says, in larger batches and with weights that stand nearly still so that a
+step's work stays what it is, with the three together, and at the same time each in a run of its own: the machine's
+speed changes by a fifth from minute to minute, and that is not what is asked. One JSON line at the end, of full rounds
+but the first: the share of wall time that was not spent training (at most 2.5 %), each island's tokens/s against its
+own run's in the same minutes (at least 90 %), and the whole's against the sum (at least 95 %). Rates apart are of
+training only, without any exchange, so they are the harder mark. All are simulated by waiting, the fastest half of its
+time, or are really slowed by cgroup quotas of processor time (needs root), in runs of their own as well. The control,
+islands that wait for the slowest with equal batches, must fail. Demand is twice 1/2 + 5/32 + 1/32 cores; nothing else
+should run.
 """
 
 import argparse
@@ -21,24 +22,22 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import tomli_w
 from islands_faults import process_of
+from islands_run import ROOT, SEQ_LEN, write_run
 
 from everyflop.base.files import read_lines
 
-ROOT = Path(__file__).resolve().parent.parent
 CGROUPS = Path("/sys/fs/cgroup/cpu")
 SPEEDS = {"first": 16, "second": 5, "third": 1}
 OF_A_CORE = 1 / 32
 """What a speed of 1 is."""
-SEQUENCES, MICRO_BATCH, SEQ_LEN, STEPS, STEPS_ALONE, SYNC_STEPS = 176, 8, 128, 24, 4, 3
+SEQUENCES, MICRO_BATCH, STEPS, STEPS_ALONE, SYNC_STEPS = 176, 8, 24, 4, 3
 STILL_LR = 1e-7
 """Weights hardly move, so that a step's work stays the same: while they do, its time falls by a tenth over the first
 hundred steps, probably with experts' loads, and runs apart are at another step."""
@@ -61,18 +60,18 @@ def start(
     **how: Any,
 ) -> subprocess.Popen[bytes]:
     """Start a run of some islands."""
-    run = tomllib.loads((ROOT / "bench" / "islands.toml").read_text())
-    batch, n_steps = sequences * SEQ_LEN, steps * n_rounds + SYNC_STEPS
-    run["run"] |= {"name": name, "out_dir": str(folder)}
-    run["train"] |= {"micro_batch": micro_batch, "batch_tokens": batch, "tokens": batch * n_steps}
-    run["optim"] |= {"lr": STILL_LR, "schedule": "constant"}  # rounds are all alike then
-    run["router"]["bias_update"] = 0.0
-    run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
+    n_steps = steps * n_rounds + SYNC_STEPS
     slowdown = {one: 1.0 if quota else 1 / (OF_A_CORE * SPEEDS[one]) for one in islands}
-    run["island"] = [{"name": one, "slowdown": slowdown[one]} for one in islands]
-    run["islands"] = {"steps": steps, "sync_share": (SYNC_STEPS - 0.5) / n_steps, **how}
-    path = folder / f"{name}.toml"
-    path.write_text(tomli_w.dumps(run))
+    path = write_run(
+        folder,
+        name,
+        n_steps,
+        [{"name": one, "slowdown": slowdown[one]} for one in islands],
+        {"steps": steps, "sync_share": (SYNC_STEPS - 0.5) / n_steps, **how},
+        train={"micro_batch": micro_batch, "batch_tokens": sequences * SEQ_LEN},
+        optim={"lr": STILL_LR, "schedule": "constant"},  # rounds are all alike then
+        router={"bias_update": 0.0},
+    )
     return subprocess.Popen([sys.executable, "-m", "everyflop", "train", str(path)], stdout=sys.stderr)
 
 

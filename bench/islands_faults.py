@@ -2,13 +2,13 @@
 
     python bench/islands_faults.py [--kills 20] [--round-s 32]
 
-Trains bench/islands.toml three times at once, so that all three meet the same machine, and prints one JSON line:
-goodput (committed tokens a second, over that of the undisturbed run; at least 90 %), final validation losses (within
-1 %), the longest that an island did not train in a round, of those in the round before (at most heartbeat + 2 s),
-whether every sample was used once, and how long islands took from being lost to having the others' state, of which a
-round must be four times the median at least.
-The coordinator is killed once as well. The third run, the control, never starts an island again, and must fail.
-Demand is one core of two: islands are slowed (simulated) to a twelfth. 20 kills take an hour.
+Trains what bench/islands_run.py says three times at once, so that all three meet the same machine, and prints one JSON
+line: goodput (committed tokens a second, over that of the undisturbed run; at least 90 %), final validation losses
+(within 1 %), the longest that an island did not train in a round, of those in the round before (at most heartbeat + 2
+s), whether every sample was used once, and how long islands took from being lost to having the others' state, of which
+a round must be four times the median at least. The coordinator is killed once as well. The third run, the control,
+never starts an island again, and must fail. Demand is one core of two: islands are slowed (simulated) to a twelfth. 20
+kills take an hour.
 """
 
 import argparse
@@ -24,31 +24,23 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import tomli_w
+from islands_run import BATCH_TOKENS, ROOT, write_run
 
 from everyflop.base.files import read_lines
 from everyflop.islands.samples import numbers
 
-ROOT = Path(__file__).resolve().parent.parent
-ISLANDS, SLOWDOWN, SEQUENCES, SEQ_LEN, ROUNDS_A_KILL, HEARTBEAT_S = 4, 12.0, 32, 128, 5, 5.0
+ISLANDS, SLOWDOWN, ROUNDS_A_KILL, HEARTBEAT_S = 4, 12.0, 5, 5.0
 
 
 def start(folder: Path, name: str, tokens: int, round_s: float, **how: Any) -> tuple[subprocess.Popen[bytes], Path]:
-    run = tomllib.loads((ROOT / "bench" / "islands.toml").read_text())
-    run["run"] |= {"name": name, "out_dir": str(folder)}
-    run["train"] |= {"batch_tokens": SEQUENCES * SEQ_LEN, "tokens": tokens}
-    run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
-    run["checkpoint"] = {"every_steps": 200}
-    run["island"] = [{"name": f"island-{number}", "slowdown": SLOWDOWN} for number in range(ISLANDS)]
-    run["islands"] = {"round_s": round_s, "heartbeat_s": HEARTBEAT_S, **how}
-    path = folder / f"{name}.toml"
-    path.write_text(tomli_w.dumps(run))
+    islands = [{"name": f"island-{number}", "slowdown": SLOWDOWN} for number in range(ISLANDS)]
+    how = {"round_s": round_s, "heartbeat_s": HEARTBEAT_S, **how}
+    path = write_run(folder, name, tokens / BATCH_TOKENS, islands, how, checkpoint={"every_steps": 200})
     command = [sys.executable, "-m", "everyflop", "train", str(path)]
     return subprocess.Popen(command, stdout=sys.stderr), folder / name
 

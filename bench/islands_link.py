@@ -2,7 +2,7 @@
 
     python bench/islands_link.py [--rounds 8] [--no-namespaces]
 
-Trains bench/islands.toml with two islands and prints one JSON line:
+Trains what bench/islands_run.py says with two islands and prints one JSON line:
 
 - traffic: bytes that exact exchange at every step would send (ring all-reduce in fp32) over those sent, over a whole
   run of 1,000 steps: at least 0.95 H in fp32, 3.8 H in int8 and 7.6 H in int4. Control: exchange at every step.
@@ -18,38 +18,26 @@ import secrets
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import tomli_w
+from islands_run import ROOT, write_run
 
 from everyflop.base.files import read_lines
 
-ROOT = Path(__file__).resolve().parent.parent
-ISLANDS, SEQUENCES, SEQ_LEN, STEPS = 2, 32, 128, 1000
+ISLANDS, STEPS = 2, 1000
 GBIT_PER_S, LATENCY_MS, PORT = 0.1, 50.0, 7711
 AT_LEAST = {"fp32": 0.95, "int8": 3.8, "int4": 7.6}
 """What a run sends less than all-reduce at every step, over H."""
 LINK = {"link_gbit_per_s": GBIT_PER_S, "link_latency_ms": LATENCY_MS}
 
 
-def write_run(folder: Path, name: str, n_steps: int, link: dict[str, float], how: dict[str, Any], **optim: str) -> Path:
-    """Write a run file of so many steps; return its path."""
-    run = tomllib.loads((ROOT / "bench" / "islands.toml").read_text())
-    batch = SEQUENCES * SEQ_LEN
-    run["run"] |= {"name": name, "out_dir": str(folder)}
-    run["train"] |= {"batch_tokens": batch, "tokens": batch * n_steps}
-    run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
-    run["island"] = [{"name": f"i{number}", **link} for number in range(ISLANDS)]
-    run["islands"] = how
-    run["optim"] |= optim
-    path = folder / f"{name}.toml"
-    path.write_text(tomli_w.dumps(run))
-    return path
+def islands(**link: float) -> list[dict[str, Any]]:
+    """Return the tables of the islands over such a link."""
+    return [{"name": f"i{number}", **link} for number in range(ISLANDS)]
 
 
 def train(path: Path) -> Path:
@@ -142,16 +130,16 @@ def main() -> int:
             *((compress, {"steps": h, "compress": compress}) for compress in AT_LEAST),
             ("control", {"steps": 1}),
         ):
-            sent[name] = traffic(train(write_run(folder, name, STEPS, {}, {"rounds": "steps", **how})))
+            sent[name] = traffic(train(write_run(folder, name, STEPS, islands(), {"rounds": "steps", **how})))
         thin = {"steps": 24, "compress": "int8", "overlap": True}
-        rounds = asked.rounds * 24, LINK  # all alike, as the learning rate is
+        steps, even = asked.rounds * 24, {"schedule": "constant"}  # rounds are all alike, as the learning rate is
         for name, how in (("int8_overlap", thin), ("int8", {**thin, "overlap": False}), ("control", {"steps": 24})):
-            path = write_run(folder, f"thin-{name}", *rounds, how, schedule="constant")
+            path = write_run(folder, f"thin-{name}", steps, islands(**LINK), how, optim=even)
             lost[name] = lost_share(train(path))
             print(json.dumps({"traffic": sent, "lost_share": lost}), file=sys.stderr)
         if not asked.no_namespaces and os.geteuid() == 0:
-            only_latency = {"link_latency_ms": LATENCY_MS}
-            path = write_run(folder, "namespaces", asked.rounds * 24, only_latency, thin, schedule="constant")
+            only_latency = islands(link_latency_ms=LATENCY_MS)
+            path = write_run(folder, "namespaces", steps, only_latency, thin, optim=even)
             lost["int8_overlap_namespaces"] = lost_share(train_in_namespaces(path))
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     line = {

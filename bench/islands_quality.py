@@ -6,14 +6,13 @@
 
 Each run adds a line with its curve to bench/results/islands_quality.jsonl, which the table is made of.
 
-Every arm trains bench/islands.toml on the same 1,000 steps of 4,096 tokens, of 2,048 where its name ends with "-2k";
-"sync" on the whole batch, the others by islands_in_turn.py. Losses are of all 839 held-out windows, each 50 steps. The
-penalty of an arm is
-tokens(arm reaches the loss that sync has at 90 % of its tokens) / (90 % of sync's tokens) - 1, seed by seed; bounds are
-Student's at 95 %. Both runs are of the same machine, since processors round differently, which moves where a run ends;
-of several such pairs of a seed the first on record counts. An arm that never gets there within its tokens is at least
-11 %, and counts with what it would need if it went on as steeply as over its last fifth: marked "beyond". "never" does
-not exchange: it must fail clearly.
+Every arm trains the model of bench/islands_run.py on the same 1,000 steps of 4,096 tokens, of 2,048 where its name ends
+with "-2k"; "sync" on the whole batch, the others by islands_in_turn.py. Losses are of all 839 held-out windows, each 50
+steps. The penalty of an arm is tokens(arm reaches the loss that sync has at 90 % of its tokens) / (90 % of sync's
+tokens) - 1, seed by seed; bounds are Student's at 95 %. Both runs are of the same machine, since processors round
+differently, which moves where a run ends; of several such pairs of a seed the first on record counts. An arm that never
+gets there within its tokens is at least 11 %, and counts with what it would need if it went on as steeply as over its
+last fifth: marked "beyond". "never" does not exchange: it must fail clearly.
 """
 
 import argparse
@@ -23,27 +22,25 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import islands_run
 import numpy as np
-import tomli_w
 import torch
 from islands_in_turn import InTurn
+from islands_run import BATCH_TOKENS, CONFIG, ROOT, SEQ_LEN
 from scipy import stats
 
 from everyflop.base.files import append_line, read_lines
 from everyflop.checkpoint import weights_sha256
 from everyflop.spec.read import read_run
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "runs" / "quality"
-CONFIG = ROOT / "bench" / "islands.toml"
 RESULTS = ROOT / "bench" / "results" / "islands_quality.jsonl"
-STEPS, BATCH_TOKENS, SEQ_LEN, EVERY = 1000, 4096, 128, 50
+STEPS, EVERY = 1000, 50
 SMALL_BATCH = 2048
 """Of arms whose name ends with "-2k"."""
 ALL_WINDOWS = 1_000_000
@@ -115,20 +112,12 @@ def settings_of(name: str) -> dict[str, Any]:
 def write_run(name: str, seed: int, steps: int = STEPS) -> Path:
     """Write an arm's run file; return its path."""
     found = ARMS[name]
-    run = tomllib.loads(CONFIG.read_text())
-    run["run"] |= {"name": f"{name}-{seed}", "out_dir": str(FOLDER), "seed": seed}
-    run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
-    run["train"] |= {"tokens": steps * found["batch_tokens"], "seq_len": SEQ_LEN}
-    run["train"] |= {"batch_tokens": found["batch_tokens"], "micro_batch": found["batch_tokens"] // SEQ_LEN // 2}
-    run["train"] |= {"validate_every_steps": EVERY, "validate_windows": ALL_WINDOWS}
-    run["optim"]["lr"] = LR * found["lr"]
-    most = max(found["shares"])
-    run["island"] = [{"name": f"i{n}", "slowdown": most / share} for n, share in enumerate(found["shares"])]
-    run["islands"] = found["how"]
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    path = FOLDER / f"{name}-{seed}.toml"
-    path.write_text(tomli_w.dumps(run))
-    return path
+    batch, most = found["batch_tokens"], max(found["shares"])
+    islands = [{"name": f"i{n}", "slowdown": most / share} for n, share in enumerate(found["shares"])]
+    train = {"batch_tokens": batch, "micro_batch": batch // SEQ_LEN // 2}
+    train |= {"validate_every_steps": EVERY, "validate_windows": ALL_WINDOWS}
+    more = {"run": {"seed": seed}, "train": train, "optim": {"lr": LR * found["lr"]}}
+    return islands_run.write_run(FOLDER, f"{name}-{seed}", steps, islands, found["how"], **more)
 
 
 def train(name: str, seed: int) -> None:
