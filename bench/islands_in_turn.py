@@ -33,7 +33,7 @@ class InTurn:
 
     With `paces`, islands do these multiples of a round's steps, where they come to whole steps. With `overlap` every
     update travels for as long as it may while islands train ahead: half a round. `even` rounds are not stretched where
-    the learning rate is low.
+    the learning rate is low. With `grow`, no round has more than this share of the steps done.
     """
 
     def __init__(
@@ -44,9 +44,10 @@ class InTurn:
         exchange: bool = True,
         paces: list[float] | None = None,
         even: bool = False,
+        grow: float | None = None,
     ):
         torch.set_num_threads(1)
-        self.even = even
+        self.even, self.grow = even, grow
         self.paces = paces or [1.0] * len(shares)
         device, self.how, self.shares, self.exchange = detect(processor=True), run.islands, shares, exchange
         settled = settle_as_before(run, RunDir(run.dir), device).settled
@@ -121,6 +122,8 @@ class InTurn:
         steps = self.how.steps
         if not self.even:
             steps = stretched_steps(steps, self.tokens, self.run.train, self.run.optim, self.how)
+        if self.grow is not None:
+            steps = min(steps, max(1, int(self.grow * self.step)))
         return min(steps, self.samples_left // self.sequences)
 
     def _round(self, n_steps: int) -> None:

@@ -64,6 +64,7 @@ def arm(
     found = {"batch_tokens": batch, "shares": shares, "lr": lr, "exchange": more.pop("exchange", True)}
     found |= {"paces": more.pop("paces")} if "paces" in more else {}
     found |= {"even": True} if even else {}
+    found |= {"grow": more.pop("grow")} if "grow" in more else {}
     return name, {**found, "how": {"rounds": "steps", "steps": steps, **more}}
 
 
@@ -75,6 +76,7 @@ ARMS = dict(
         *(arm(f"h{steps}-start-lr1", steps, lr=1.0, sync_share=0.2) for steps in (8, 24)),
         *(arm(f"h{steps}-start", steps, sync_share=0.2) for steps in (8, 24)),
         arm("h8-start5", 8, sync_share=0.05),
+        *(arm(f"h{steps}-grow", steps, grow=0.03) for steps in (8, 24)),
         *(arm(f"h{steps}-m4", steps, 4) for steps in (2, 4, 8, 24)),
         *(arm(f"h{steps}-m4-start", steps, 4, sync_share=0.2) for steps in (8, 24)),
         *(arm(f"h{steps}-int8", steps, compress="int8") for steps in (8, 24)),
@@ -125,7 +127,7 @@ def write_run(name: str, seed: int, steps: int = STEPS) -> Path:
 def train(name: str, seed: int) -> None:
     """Train an arm with a seed, and keep its curve."""
     found, started_s, path = ARMS[name], time.monotonic(), write_run(name, seed)
-    how = {"paces": found.get("paces"), "even": found.get("even", False)}
+    how = {"paces": found.get("paces"), "even": found.get("even", False), "grow": found.get("grow")}
     run = InTurn(read_run(path), found["shares"], exchange=found["exchange"], **how)
     points = run.train()
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
