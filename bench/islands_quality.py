@@ -40,9 +40,10 @@ from everyflop.spec.read import read_run
 
 FOLDER = ROOT / "runs" / "quality"
 RESULTS = ROOT / "bench" / "results" / "islands_quality.jsonl"
-STEPS, EVERY = 1000, 50
+STEPS, LONG = 1000, 2000
 SMALL_BATCH = 2048
-"""Of arms whose name ends with "-2k"."""
+"""Of arms whose name ends with "-2k" or "-long"."""
+VALIDATIONS = 20
 ALL_WINDOWS = 1_000_000
 LR = 4e-3
 """Arms have a factor on it."""
@@ -58,11 +59,12 @@ def arm(
     name: str, steps: int, m: int = 2, *, lr: float = 1.4, even: bool = False, **more: Any
 ) -> tuple[str, dict[str, Any]]:
     """Return an arm: H = steps over m islands; `lr` is a factor on LR, shares are sixteenths of a batch."""
-    batch = SMALL_BATCH if name.endswith("-2k") else BATCH_TOKENS
+    batch = SMALL_BATCH if name.endswith(("-2k", "-long")) else BATCH_TOKENS
     sixteenth = batch // SEQ_LEN // 16
     shares = [part * sixteenth for part in more.pop("shares", [16 // m] * m)]
     found = {"batch_tokens": batch, "shares": shares, "lr": lr, "exchange": more.pop("exchange", True)}
     found |= {"paces": more.pop("paces")} if "paces" in more else {}
+    found |= {"steps": LONG} if name.endswith("-long") else {}
     found |= {"even": True} if even else {}
     found |= {"grow": more.pop("grow")} if "grow" in more else {}
     return name, {**found, "how": {"rounds": "steps", "steps": steps, **more}}
@@ -90,6 +92,13 @@ ARMS = dict(
         arm("mix-without-slowest", 8, shares=[11, 5]),
         arm("mix-never", 8, shares=[10, 5, 1], exchange=False),
         arm("never", 24, exchange=False),
+        arm("sync-long", 8, 1, lr=1.0),
+        *(arm(f"sync-lr{lr:g}-long", 8, 1, lr=lr) for lr in (0.7, 1.4)),
+        *(arm(f"h{steps}-long", steps, lr=1.0) for steps in (8, 24)),
+        *(arm(f"h{steps}-start-long", steps, lr=1.0, sync_share=0.2) for steps in (8, 24)),
+        *(arm(f"h{steps}-start-lr0.7-long", steps, lr=0.7, sync_share=0.2) for steps in (8, 24)),
+        *(arm(f"h{steps}-m4-start-long", steps, 4, lr=1.0, sync_share=0.2) for steps in (8, 24)),
+        arm("never-long", 24, lr=1.0, exchange=False),
         arm("sync-2k", 8, 1, lr=1.0),
         *(arm(f"h{steps}-2k", steps, lr=0.7) for steps in (4, 8, 24)),
         arm("h4-int4-2k", 4, lr=0.7, compress="int4"),
@@ -113,13 +122,19 @@ def settings_of(name: str) -> dict[str, Any]:
     return json.loads(json.dumps({**common, **ARMS[name]}))
 
 
-def write_run(name: str, seed: int, steps: int = STEPS) -> Path:
+def steps_of(name: str) -> int:
+    """Return the steps of an arm's runs."""
+    return ARMS[name].get("steps", STEPS)
+
+
+def write_run(name: str, seed: int, steps: int = 0) -> Path:
     """Write an arm's run file; return its path."""
     found = ARMS[name]
     batch, most = found["batch_tokens"], max(found["shares"])
     islands = [{"name": f"i{n}", "slowdown": most / share} for n, share in enumerate(found["shares"])]
     train = {"batch_tokens": batch, "micro_batch": batch // SEQ_LEN // 2}
-    train |= {"validate_every_steps": EVERY, "validate_windows": ALL_WINDOWS}
+    steps = steps or steps_of(name)
+    train |= {"validate_every_steps": max(1, steps // VALIDATIONS), "validate_windows": ALL_WINDOWS}
     more = {"run": {"seed": seed}, "train": train, "optim": {"lr": LR * found["lr"]}}
     return islands_run.write_run(FOLDER, f"{name}-{seed}", steps, islands, found["how"], **more)
 
@@ -195,7 +210,7 @@ def loss_at(points: Curve, tokens: float) -> float:
 def pairs(name: str, found: dict[Run, Curve]) -> dict[int, tuple[Curve, Curve]]:
     """Return the curves of an arm and of the synchronous run by seed, of one machine each."""
     paired: dict[int, tuple[Curve, Curve]] = {}
-    sync = "sync-2k" if name.endswith("-2k") else "sync"
+    sync = "sync" + next((kind for kind in ("-2k", "-long") if name.endswith(kind)), "")
     for arm, seed, where in found:
         if arm == name and (sync, seed, where) in found:
             paired.setdefault(seed, (found[name, seed, where], found[sync, seed, where]))
@@ -204,7 +219,7 @@ def pairs(name: str, found: dict[Run, Curve]) -> dict[int, tuple[Curve, Curve]]:
 
 def penalties(name: str, found: dict[Run, Curve]) -> list[dict[str, Any]]:
     """Return an arm's penalty for every seed that both it and the synchronous run have."""
-    penalties, goal = [], 0.9 * STEPS * ARMS[name]["batch_tokens"]
+    penalties, goal = [], 0.9 * steps_of(name) * ARMS[name]["batch_tokens"]
     for seed, (mine, sync) in pairs(name, found).items():
         tokens, beyond = tokens_to(mine, loss_at(sync, goal))
         ends = {"loss": mine[-1][1], "sync": sync[-1][1]}
