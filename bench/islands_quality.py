@@ -6,13 +6,13 @@
 
 Each run adds a line with its curve to bench/results/islands_quality.jsonl, which the table is made of.
 
-Every arm trains the model of bench/islands_run.py on the same 1,000 steps of 4,096 tokens, of 2,048 where its name ends
-with "-2k"; "sync" on the whole batch, the others by islands_in_turn.py. Losses are of all 839 held-out windows, each 50
-steps. The penalty of an arm is tokens(arm reaches the loss that sync has at 90 % of its tokens) / (90 % of sync's
-tokens) - 1, seed by seed; bounds are Student's at 95 %. Both runs are of the same machine, since processors round
-differently, which moves where a run ends; of several such pairs of a seed the first on record counts. An arm that never
-gets there within its tokens is at least 11 %, and counts with what it would need if it went on as steeply as over its
-last fifth: marked "beyond". "never" does not exchange: it must fail clearly.
+Every arm trains the model of bench/islands_run.py on the same 2,000 steps of 2,048 tokens, on 1,000 where its name ends
+with "-1k", and on 1,000 of 4,096 with "-4k"; "sync" on the whole batch, the others by islands_in_turn.py. Losses are of
+all 839 held-out windows, 20 times in a run. The penalty of an arm is tokens(arm reaches the loss that sync has at 90 %
+of its tokens) / (90 % of sync's tokens) - 1, seed by seed; bounds are Student's at 95 %. Both runs are of the same
+machine, since processors round differently, which moves where a run ends; of several such pairs of a seed the first on
+record counts. An arm that never gets there within its tokens is at least 11 %, and counts with what it would need if it
+went on as steeply as over its last fifth: marked "beyond". "never" does not exchange: it must fail clearly.
 """
 
 import argparse
@@ -40,12 +40,11 @@ from everyflop.spec.read import read_run
 
 FOLDER = ROOT / "runs" / "quality"
 RESULTS = ROOT / "bench" / "results" / "islands_quality.jsonl"
-STEPS, LONG = 1000, 2000
-SMALL_BATCH = 2048
-"""Of arms whose name ends with "-2k" or "-long"."""
-VALIDATIONS = 20
+STEPS, VALIDATIONS = 2000, 20
+SIZES = {"-1k": (2048, 1000), "-4k": (4096, 1000)}
+"""How the names of arms end whose batches and numbers of steps are others."""
 ALL_WINDOWS = 1_000_000
-LR = 4e-3
+LR = islands_run.LR
 """Arms have a factor on it."""
 Curve = list[tuple[float, float]]
 Run = tuple[str, int, str]
@@ -56,15 +55,15 @@ CONTROLS = {"never": 0.2, "mix-never": 0.2}
 
 
 def arm(
-    name: str, steps: int, m: int = 2, *, lr: float = 1.4, even: bool = False, **more: Any
+    name: str, steps: int, m: int = 2, *, lr: float = 1.0, even: bool = False, **more: Any
 ) -> tuple[str, dict[str, Any]]:
     """Return an arm: H = steps over m islands; `lr` is a factor on LR, shares are sixteenths of a batch."""
-    batch = SMALL_BATCH if name.endswith(("-2k", "-long")) else BATCH_TOKENS
+    batch, run_steps = next((size for end, size in SIZES.items() if name.endswith(end)), (BATCH_TOKENS, STEPS))
     sixteenth = batch // SEQ_LEN // 16
     shares = [part * sixteenth for part in more.pop("shares", [16 // m] * m)]
     found = {"batch_tokens": batch, "shares": shares, "lr": lr, "exchange": more.pop("exchange", True)}
     found |= {"paces": more.pop("paces")} if "paces" in more else {}
-    found |= {"steps": LONG} if name.endswith("-long") else {}
+    found |= {"steps": run_steps} if run_steps != 1000 else {}  # lines of 1,000 steps do not name them
     found |= {"even": True} if even else {}
     found |= {"grow": more.pop("grow")} if "grow" in more else {}
     return name, {**found, "how": {"rounds": "steps", "steps": steps, **more}}
@@ -73,41 +72,39 @@ def arm(
 ARMS = dict(
     [
         arm("sync", 8, 1),
-        *(arm(f"sync-lr{lr:g}", 8, 1, lr=lr) for lr in (1.0, 2.0)),
+        *(arm(f"sync-lr{lr:g}", 8, 1, lr=lr) for lr in (0.7, 1.4)),
         *(arm(f"h{steps}", steps) for steps in (2, 4, 8, 24, 100)),
-        *(arm(f"h{steps}-start-lr1", steps, lr=1.0, sync_share=0.2) for steps in (8, 24)),
         *(arm(f"h{steps}-start", steps, sync_share=0.2) for steps in (8, 24)),
-        arm("h8-start5", 8, sync_share=0.05),
-        *(arm(f"h{steps}-grow", steps, grow=0.03) for steps in (8, 24)),
-        *(arm(f"h{steps}-m4", steps, 4) for steps in (2, 4, 8, 24)),
+        *(arm(f"h{steps}-start-lr0.7", steps, lr=0.7, sync_share=0.2) for steps in (8, 24)),
         *(arm(f"h{steps}-m4-start", steps, 4, sync_share=0.2) for steps in (8, 24)),
-        *(arm(f"h{steps}-int8", steps, compress="int8") for steps in (8, 24)),
-        *(arm(f"h{steps}-int4", steps, compress="int4") for steps in (4, 8, 24)),
-        arm("h24-even", 24, even=True),
-        arm("h24-nesterov", 24, outer_lr=0.7, outer_momentum=0.5),
-        arm("h24-overlap", 24, overlap=True),
-        arm("h24-unequal", 24, paces=[1.5, 0.5], even=True),
-        arm("h24-unequal-tokens", 24, paces=[1.5, 0.5], even=True, merge="tokens"),
-        arm("mix", 8, shares=[10, 5, 1]),
-        arm("mix-without-slowest", 8, shares=[11, 5]),
+        *(arm(f"h{steps}-m4", steps, 4) for steps in (4, 8)),
+        *(arm(f"h{steps}-int8-start", steps, compress="int8", sync_share=0.2) for steps in (8, 24)),
+        *(arm(f"h{steps}-int4-start", steps, compress="int4", sync_share=0.2) for steps in (8, 24)),
+        arm("h24-even", 24, even=True, sync_share=0.2),
+        arm("h24-nesterov", 24, outer_lr=0.7, outer_momentum=0.5, sync_share=0.2),
+        arm("h24-overlap", 24, overlap=True, sync_share=0.2),
+        arm("h24-unequal", 24, paces=[1.5, 0.5], even=True, sync_share=0.2),
+        arm("h24-unequal-tokens", 24, paces=[1.5, 0.5], even=True, merge="tokens", sync_share=0.2),
+        arm("mix", 8, shares=[10, 5, 1], sync_share=0.2),
+        arm("mix-without-slowest", 8, shares=[11, 5], sync_share=0.2),
         arm("mix-never", 8, shares=[10, 5, 1], exchange=False),
         arm("never", 24, exchange=False),
-        arm("sync-long", 8, 1, lr=1.0),
-        *(arm(f"sync-lr{lr:g}-long", 8, 1, lr=lr) for lr in (0.7, 1.4)),
-        *(arm(f"h{steps}-long", steps, lr=1.0) for steps in (8, 24)),
-        *(arm(f"h{steps}-start-long", steps, lr=1.0, sync_share=0.2) for steps in (8, 24)),
-        *(arm(f"h{steps}-start-lr0.7-long", steps, lr=0.7, sync_share=0.2) for steps in (8, 24)),
-        *(arm(f"h{steps}-m4-start-long", steps, 4, lr=1.0, sync_share=0.2) for steps in (8, 24)),
-        arm("never-long", 24, lr=1.0, exchange=False),
-        arm("sync-2k", 8, 1, lr=1.0),
-        *(arm(f"h{steps}-2k", steps, lr=0.7) for steps in (4, 8, 24)),
-        arm("h4-int4-2k", 4, lr=0.7, compress="int4"),
-        arm("h8-lr1-2k", 8, lr=1.0),
-        arm("h8-start-2k", 8, lr=1.0, sync_share=0.2),
-        arm("h8-start-lr0.7-2k", 8, lr=0.7, sync_share=0.2),
-        arm("h24-start-2k", 24, sync_share=0.2, lr=0.7),
-        *(arm(f"h{steps}-m4-2k", steps, 4, lr=0.7) for steps in (4, 8)),
-        arm("never-2k", 24, lr=0.7, exchange=False),
+        arm("sync-4k", 8, 1, lr=1.4),
+        *(arm(f"sync-lr{lr:g}-4k", 8, 1, lr=lr) for lr in (1.0, 2.0)),
+        arm("h8-4k", 8, lr=1.4),
+        arm("h8-start5-4k", 8, lr=1.4, sync_share=0.05),
+        arm("h8-grow-4k", 8, lr=1.4, grow=0.03),
+        *(arm(f"h{steps}-start-4k", steps, lr=1.4, sync_share=0.2) for steps in (8, 24)),
+        arm("h24-start-lr1-4k", 24, sync_share=0.2),
+        arm("sync-1k", 8, 1),
+        *(arm(f"h{steps}-1k", steps, lr=0.7) for steps in (4, 8, 24)),
+        arm("h4-int4-1k", 4, lr=0.7, compress="int4"),
+        arm("h8-lr1-1k", 8),
+        arm("h8-start-1k", 8, sync_share=0.2),
+        arm("h8-start-lr0.7-1k", 8, lr=0.7, sync_share=0.2),
+        arm("h24-start-1k", 24, sync_share=0.2, lr=0.7),
+        *(arm(f"h{steps}-m4-1k", steps, 4, lr=0.7) for steps in (4, 8)),
+        arm("never-1k", 24, lr=0.7, exchange=False),
     ]
 )
 
@@ -124,7 +121,7 @@ def settings_of(name: str) -> dict[str, Any]:
 
 def steps_of(name: str) -> int:
     """Return the steps of an arm's runs."""
-    return ARMS[name].get("steps", STEPS)
+    return ARMS[name].get("steps", 1000)
 
 
 def write_run(name: str, seed: int, steps: int = 0) -> Path:
@@ -210,7 +207,7 @@ def loss_at(points: Curve, tokens: float) -> float:
 def pairs(name: str, found: dict[Run, Curve]) -> dict[int, tuple[Curve, Curve]]:
     """Return the curves of an arm and of the synchronous run by seed, of one machine each."""
     paired: dict[int, tuple[Curve, Curve]] = {}
-    sync = "sync" + next((kind for kind in ("-2k", "-long") if name.endswith(kind)), "")
+    sync = "sync" + next((end for end in SIZES if name.endswith(end)), "")
     for arm, seed, where in found:
         if arm == name and (sync, seed, where) in found:
             paired.setdefault(seed, (found[name, seed, where], found[sync, seed, where]))

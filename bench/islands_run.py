@@ -1,4 +1,4 @@
-"""The one configuration of all claims about islands, as run files: bench/islands.toml in batches of 4,096 tokens."""
+"""The one configuration of all claims about islands, as run files: bench/islands.toml in batches of 2,048 tokens."""
 
 import tomllib
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ import tomli_w
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "bench" / "islands.toml"
-SEQ_LEN, BATCH_TOKENS = 128, 4096
-LR = 5.6e-3
-"""Best for one process of 4e-3, 5.6e-3 and 8e-3 (bench/islands_quality.py)."""
+SEQ_LEN, BATCH_TOKENS = 128, 2048
+LR = 4e-3
+"""Best for one process, of those that bench/islands_quality.py tries."""
 
 
 def write_run(
