@@ -5,12 +5,13 @@ layout's speed hardly depends on its batch. What a choice turns out to be correc
 the question is asked again until the answer is what its options say.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from everyflop.base.units import SECONDS_PER_DAY
 from everyflop.planner.choose.line_ups import ANY, Wanted
-from everyflop.planner.choose.market import Bill, Caps, Market, Option, bill_of, broken_caps
+from everyflop.planner.choose.market import SLACK, Bill, Caps, Market, Option, bill_of, broken_caps
 from everyflop.planner.choose.mix import Objective, Pick, best_pick
 from everyflop.planner.choose.search import Found
 from everyflop.planner.choose.split import split_batch
@@ -102,28 +103,35 @@ def _best_alike(
     They get the even parts that options are made for, so that theirs are true, and what unlike islands turn out to be
     must not correct them.
     """
-    per_token = {
-        "cost": lambda n, one: one.money_per_token,
-        "time": lambda n, one: 1 / (n * one.tokens_per_s * SECONDS_PER_DAY),
-    }
-    at_least = [
-        (market.tokens_needed(n) * per_token[objective](n, option), n, option)
-        for n, offered in options.items()
-        for option in offered
-        if wanted.least_pools == 1 and wanted.member in (None, option.pool)
-        if n == 1 or market.connected(option.pool, option.pool)
-    ]
     best: Settled | None = None
-    for least, n, option in sorted(at_least, key=lambda one: one[0]):
+    for least, islands in sorted(_alike(market, options, caps, objective, wanted), key=lambda one: one[0]):
         if best is not None and least > best.figure(objective):
             break
-        islands = (option,) * n
         if any(broken_caps(market, islands, caps)):
             continue
         settled = settle(supply, market, Pick(islands, bill_of(market, islands)))
         if settled is not None and settled.islands == islands:
             best = settled if best is None or settled.figure(objective) < best.figure(objective) else best
     return best
+
+
+def _alike(
+    market: Market, options: Mapping[int, Sequence[Option]], caps: Caps, objective: Objective, wanted: Wanted
+) -> Iterator[tuple[float, tuple[Option, ...]]]:
+    """Yield wanted choices of islands that are all the same, each with the least that its figure can be: exchanges come
+    on top. Left out is most of what breaks the caps without them.
+    """
+    for n, offered in options.items():
+        needed = market.tokens_needed(n)
+        for option in offered:
+            on_offer = option.devices * n <= market.pools[option.pool].most_devices
+            if wanted.least_pools > 1 or wanted.member not in (None, option.pool) or not on_offer:
+                continue
+            if n > 1 and not market.connected(option.pool, option.pool):
+                continue
+            cost, days = needed * option.money_per_token, needed / (n * option.tokens_per_s) / SECONDS_PER_DAY
+            if cost <= (caps.cost or inf) * SLACK and days <= (caps.days or inf) * SLACK:
+                yield (cost if objective == "cost" else days), (option,) * n
 
 
 def settle(supply: Supply, market: Market, pick: Pick) -> Settled | None:
