@@ -83,7 +83,7 @@ def _settled(
             break
         settled = settle(supply, market, pick)
         if settled is not None and not any(broken_caps(market, settled.islands, caps)):
-            best = settled if best is None or settled.figure(objective) < best.figure(objective) else best
+            best = _better(settled, best, objective)
         if settled is not None and settled.islands == pick.islands:
             break
         _correct(corrected, pick, settled)
@@ -111,8 +111,12 @@ def _best_alike(
             continue
         settled = settle(supply, market, Pick(islands, bill_of(market, islands)))
         if settled is not None and settled.islands == islands:
-            best = settled if best is None or settled.figure(objective) < best.figure(objective) else best
+            best = _better(settled, best, objective)
     return best
+
+
+def _better(one: Settled, best: Settled | None, objective: Objective) -> Settled:
+    return one if best is None or one.figure(objective) < best.figure(objective) else best
 
 
 def _alike(
