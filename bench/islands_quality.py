@@ -45,7 +45,7 @@ SIZES = {"-1k": (2048, 1000), "-4k": (4096, 1000)}
 """How the names of arms end whose batches and numbers of steps are others."""
 ALL_WINDOWS = 1_000_000
 LR = islands_run.LR
-"""Arms have a factor on it."""
+"""Arms have a factor on it. Each sync is at the best of those tried with its batch and steps."""
 Curve = list[tuple[float, float]]
 Run = tuple[str, int, str]
 """Arm, seed and machine."""
@@ -61,9 +61,14 @@ def arm(
     batch, run_steps = next((size for end, size in SIZES.items() if name.endswith(end)), (BATCH_TOKENS, STEPS))
     sixteenth = batch // SEQ_LEN // 16
     shares = [part * sixteenth for part in more.pop("shares", [16 // m] * m)]
-    found = {"batch_tokens": batch, "shares": shares, "lr": lr, "exchange": more.pop("exchange", True)}
+    found = {
+        "batch_tokens": batch,
+        "steps": run_steps,
+        "shares": shares,
+        "lr": lr,
+        "exchange": more.pop("exchange", True),
+    }
     found |= {"paces": more.pop("paces")} if "paces" in more else {}
-    found |= {"steps": run_steps} if run_steps != 1000 else {}  # lines of 1,000 steps do not name them
     found |= {"even": True} if even else {}
     found |= {"grow": more.pop("grow")} if "grow" in more else {}
     return name, {**found, "how": {"rounds": "steps", "steps": steps, **more}}
@@ -71,8 +76,8 @@ def arm(
 
 ARMS = dict(
     [
-        arm("sync", 8, 1),
-        *(arm(f"sync-lr{lr:g}", 8, 1, lr=lr) for lr in (0.7, 1.4)),
+        arm("sync", 8, 1, lr=0.7),
+        *(arm(f"sync-lr{lr:g}", 8, 1, lr=lr) for lr in (1.0, 1.4)),
         *(arm(f"h{steps}", steps) for steps in (2, 4, 8, 24, 100)),
         *(arm(f"h{steps}-start", steps, sync_share=0.2) for steps in (8, 24)),
         *(arm(f"h{steps}-start-lr0.7", steps, lr=0.7, sync_share=0.2) for steps in (8, 24)),
@@ -116,21 +121,19 @@ def settings_of(name: str) -> dict[str, Any]:
         "windows": "all",
         "file": hashlib.sha256(CONFIG.read_bytes()).hexdigest()[:16],
     }
-    return json.loads(json.dumps({**common, **ARMS[name]}))
+    own = dict(ARMS[name])
+    if own["steps"] == 1000:
+        del own["steps"]  # the first lines on record do not name them
+    return json.loads(json.dumps({**common, **own}))
 
 
-def steps_of(name: str) -> int:
-    """Return the steps of an arm's runs."""
-    return ARMS[name].get("steps", 1000)
-
-
-def write_run(name: str, seed: int, steps: int = 0) -> Path:
+def write_run(name: str, seed: int, steps: int | None = None) -> Path:
     """Write an arm's run file; return its path."""
     found = ARMS[name]
     batch, most = found["batch_tokens"], max(found["shares"])
     islands = [{"name": f"i{n}", "slowdown": most / share} for n, share in enumerate(found["shares"])]
     train = {"batch_tokens": batch, "micro_batch": batch // SEQ_LEN // 2}
-    steps = steps or steps_of(name)
+    steps = steps or found["steps"]
     train |= {"validate_every_steps": max(1, steps // VALIDATIONS), "validate_windows": ALL_WINDOWS}
     more = {"run": {"seed": seed}, "train": train, "optim": {"lr": LR * found["lr"]}}
     return islands_run.write_run(FOLDER, f"{name}-{seed}", steps, islands, found["how"], **more)
@@ -216,7 +219,7 @@ def pairs(name: str, found: dict[Run, Curve]) -> dict[int, tuple[Curve, Curve]]:
 
 def penalties(name: str, found: dict[Run, Curve]) -> list[dict[str, Any]]:
     """Return an arm's penalty for every seed that both it and the synchronous run have."""
-    penalties, goal = [], 0.9 * steps_of(name) * ARMS[name]["batch_tokens"]
+    penalties, goal = [], 0.9 * ARMS[name]["steps"] * ARMS[name]["batch_tokens"]
     for seed, (mine, sync) in pairs(name, found).items():
         tokens, beyond = tokens_to(mine, loss_at(sync, goal))
         ends = {"loss": mine[-1][1], "sync": sync[-1][1]}

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "bench" / "islands.toml"
 SEQ_LEN, BATCH_TOKENS = 128, 2048
 LR = 4e-3
-"""Best for one process, of those that bench/islands_quality.py tries."""
+"""Of islands; one process ends 0.005 lower at 2.8e-3 (two seeds of 2,000 steps)."""
 
 
 def write_run(
