@@ -14,9 +14,12 @@ RECIPE ?= recipes/tiny_islands.toml
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --disable-pip-version-check $(PIP_ARGS)
-BENCHES := $(filter-out bench/check_docs.py bench/islands_in_turn.py,$(wildcard bench/*.py))
+# What the other scripts share, or what writes no line.
+NO_BENCH := check_docs islands_in_turn islands_run published_speeds fit_planner accuracy_page
+BENCHES := $(filter-out $(NO_BENCH:%=bench/%.py),$(wildcard bench/*.py))
+ARGS ?=
 
-.PHONY: install train test test-full check bench docs $(BENCHES)
+.PHONY: install train test test-full check docs $(BENCHES)
 
 install: $(VENV)/.dev-installed
 
@@ -47,12 +50,10 @@ check: install
 	$(VENV)/bin/basedpyright
 	$(VENV)/bin/lint-imports
 
-# Each script prints one JSON line; results are appended, never edited.
-bench: $(BENCHES)
-
+# make bench/kernels.py ARGS="--help"    each prints one JSON line; results are appended, never edited
 $(BENCHES): install
 	@mkdir -p bench/results
-	$(RUN) $@ | tee -a bench/results/$(basename $(notdir $@)).jsonl
+	$(RUN) $@ $(ARGS) | tee -a bench/results/$(basename $(notdir $@)).jsonl
 
 docs: install
 	$(RUN) bench/check_docs.py

@@ -131,3 +131,13 @@ def test_the_figures_of_memory_are_those_of_the_code():
 
 def test_measured_means_what_the_code_means():
     assert f"at most {predict.NEAR_LOG_SD:.0%}".replace("%", " %") in table("basis")["`measured`"]
+
+
+def test_the_example_is_what_the_command_prints(everyflop, monkeypatch):
+    monkeypatch.chdir(Path(__file__).resolve().parents[2])
+    example = PAGE.partition("The last of these prints, shortened:\n\n```text\n")[2].partition("```")[0]
+
+    out = everyflop("explain", "recipes/rows.csv", "--only", "h100-ep8").out
+    printed = {"...", *map(str.rstrip, out.splitlines())}
+
+    assert [line for line in example.splitlines() if line not in printed] == []

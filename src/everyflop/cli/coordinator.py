@@ -7,7 +7,7 @@ import typer
 
 
 def coordinator(
-    run_file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="The run, with its [[island]] tables.")],
+    run_file: Annotated[Path, typer.Argument(metavar="RUN.toml", help="The run file of the islands.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="section.key=value", help="The same as for the islands.")
     ] = None,

@@ -62,7 +62,7 @@ class IslandsSpec(Spec):
     sync_share: float = Field(default=0.0, ge=0, le=1)
     """Share of the run's tokens at its start over which gradients are exchanged at every step."""
     rounds: Literal["clock", "steps"] = "clock"
-    """"clock" ends a round when its time is up; "steps" after exactly `steps` steps of every island, reproducibly."""
+    """"clock" ends a round when its time is up; "steps" after as many steps of every island, reproducibly."""
     round_s: float | None = Field(default=None, gt=0)
     """Length of rounds by the clock, all alike; by default the time that their steps take at the measured speeds.
     Rounds by steps have no length."""
