@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -316,3 +317,20 @@ def test_a_folder_in_the_way_is_named_by_its_own_name(tmp_path):
 
     assert refused.value.filename == str(tmp_path / "x.toml")
     assert [path.name for path in tmp_path.iterdir()] == ["x.toml"]
+
+
+def test_a_line_that_does_not_fit_on_the_disk_is_an_error_and_no_line(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    append_line(path, {"n": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 4, before[1]))
+    try:
+        with pytest.raises(OSError):
+            append_line(path, {"n": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    append_line(path, {"n": 3})
+
+    assert read_lines(path) == [{"n": 1}, {"n": 3}]

@@ -118,12 +118,15 @@ def sha256_file(path: Path, *, advance: Callable[[int], None] = lambda n_bytes: 
 def append_line(path: Path, record: dict[str, Any]) -> None:
     """Append one JSON line in a single write, so that readers never see two writers' lines mixed.
 
+    Raises OSError where the disk has no room for all of it.
     A torn line that a killed writer left at the end is cut off first; the new line would be lost in it.
     """
     line = json.dumps(record, allow_nan=False) + "\n"
     with path.open("a+b", buffering=0) as file:
         _cut_torn_line(file)
-        file.write(line.encode())
+        left = memoryview(line.encode())
+        while len(left):  # where the disk is nearly full, a part is written without an error
+            left = left[file.write(left) :]
 
 
 def _cut_torn_line(file: BinaryIO) -> None:
