@@ -96,3 +96,11 @@ def test_what_is_not_finite_does_not_make_others_look_small():
 
 def test_without_guards_outliers_pass():
     assert judge({"a": 1e6}, {"a": PAST}, outliers=False)["a"].scale == 1
+
+
+def test_an_island_without_a_past_is_held_against_one_that_is_as_usual():
+    past = {"a": [1.0] * 20}
+
+    assert not judge({"a": 1.0, "new": 1e6}, past)["new"].accepted
+    assert judge({"a": 1.0, "new": 2.0}, past)["new"] .scale == 1.0
+    assert judge({"a": 3.0, "new": 1e6}, past)["new"].accepted, "neither is as usual: nothing says which is odd"

@@ -59,14 +59,20 @@ def judge(
 
 def _times_usual(name: str, rate: float, rates: Mapping[str, float], earlier: Mapping[str, list[float]]) -> float:
     """Return the smaller of: times the island's own median, times the median of the others in this round."""
-    compared: list[float] = []
-    own = earlier.get(name, [])
-    if len(own) >= FEWEST_EARLIER and (median := statistics.median(own)) > 0:
-        compared.append(rate / median)
+    own = _times_own(name, rate, earlier)
     others = [other for peer, other in rates.items() if peer != name]
-    if others and (median := statistics.median(others)) > 0:
-        compared.append(rate / median)
-    has_history = len(own) >= FEWEST_EARLIER
-    if not compared or not (has_history or len(others) >= 2):
-        return 1.0  # one other island and no past: nothing says which of the two is odd
-    return min(compared)
+    median = statistics.median(others) if others else 0.0
+    theirs = rate / median if median > 0 else None
+    if own is None and len(others) == 1:
+        [peer] = rates.keys() - {name}
+        past = _times_own(peer, rates[peer], earlier)
+        if past is None or past > CLIP_ABOVE:
+            return 1.0  # neither island's past says which of the two is odd
+    return min((times for times in (own, theirs) if times is not None), default=1.0)
+
+
+def _times_own(name: str, rate: float, earlier: Mapping[str, list[float]]) -> float | None:
+    """Return times the median of an island's own past; None where it has none."""
+    own = earlier.get(name, [])
+    median = statistics.median(own) if len(own) >= FEWEST_EARLIER else 0.0
+    return rate / median if median > 0 else None
