@@ -333,3 +333,75 @@ def test_the_anchor_has_seen_every_sample_exactly_once_whatever_is_lost_and_when
     assert run.course.ended == "finished"
     newest = max(run.stands.values(), key=lambda stand: stand["round"])
     assert sorted(run.past[newest["hash"]]) == list(range(36))
+
+
+def test_what_was_paid_stays_paid_when_rounds_are_done_again(new_run):
+    run = new_run(batches=20)
+    run.prices = {"a": 3600.0, "b": 3600.0}
+    run.restart()
+    run.join_all()
+    saved = {}
+    for number in range(6):
+        run.now_s += 10
+        run.round("a", "b")
+        saved = saved if number > 1 else {name: dict(stand) for name, stand in run.stands.items()}
+    run.stands = saved
+    run.restart()
+    run.join_all()
+    run.now_s += 10
+    record = run.round("a", "b")["a"]["record"]
+
+    assert record["round"] == 2
+    assert {name: one["cost"] for name, one in record["accounts"].items()} == pytest.approx({"a": 70, "b": 70})
+    assert (record["busy_s"], record["accounts"]["a"]["joins"]) == (pytest.approx(70), 2)
+    assert record["accounts"]["a"]["rounds"] == 3
+
+
+@pytest.mark.parametrize(("batches", "ended"), [(2, "finished"), (20, "")])
+def test_a_run_that_was_made_longer_or_shorter_ends_where_it_says_now(new_run, batches, ended):
+    run = new_run(batches=8)
+    run.join_all()
+    run.round("a", "b")
+    run.facts["train"]["tokens"] = 40 * batches
+    run.restart()
+    run.join_all()
+
+    assert (run.course.table.total, run.course.ended) == (4 * batches, ended)
+
+
+def test_a_past_that_the_run_has_gone_back_from_does_not_come_back(new_run):
+    run = new_run(batches=60, join_s=1.0)
+    run.join_all()
+    for _ in range(10):
+        run.round("a", "b")
+    old = dict(run.stands["b"])
+    run.restart()
+    run.old.clear()
+    run.join("a", 0)
+    run.now_s += 601
+    run.course.advance()
+    run.part("a")
+    for _ in range(8):
+        run.round("a")
+    run.restart()
+    run.stands["b"] = old
+    run.join("a")
+
+    assert run.join("b") == {"kind": "fetch"}
+    assert run.course.number == 8
+
+
+def test_who_has_gone_on_from_an_old_anchor_is_not_waited_for_again(behind_its_log):
+    run = behind_its_log
+    run.now_s += 601
+    run.course.advance()
+    run.part("a")
+    run.round("a")
+    run.lose("a")
+    run.course.advance()
+    run.old.clear()
+    run.join("a")
+    run.now_s += 120
+    run.course.advance()
+
+    assert run.course.round is not None

@@ -14,7 +14,8 @@ from typing import Any
 from everyflop.base.clock import utc
 from everyflop.islands.admission import first_speed, refusal
 from everyflop.islands.checksum import checksum
-from everyflop.islands.commit import Merged, Update, merge_updates, most_common
+from everyflop.islands.commit import Merged, Update, merge_updates
+from everyflop.islands.gathering import holders
 from everyflop.islands.listener import Listener
 from everyflop.islands.roster import BEHIND_S, Member, Reply, Roster
 from everyflop.islands.round_log import SCHEMA, RoundLog
@@ -100,6 +101,7 @@ class Course:
         member.round, member.hash, member.record = header["round"], header["hash"], header["record"]
         member.phase, member.progressed_s, member.fresh = "joining", self.now_s(), header["fresh"]
         member.fetching, member.arithmetic = False, header["arithmetic"]
+        member.abandoned = self.round is None and self.log.went_on_without(member.record)
 
     def part(self, member: Member) -> Reply | None:
         """Return an island's part in the round that is under way, or that it needs the anchor; None: not yet."""
@@ -178,25 +180,23 @@ class Course:
             return False
         # Where only the coordinator is new, those who were there a moment ago are back at once, or join the round late.
         wait_s = self.how.join_s if all(member.fresh for member in ready) else self.how.heartbeat_s / 2
-        newest = max(member.round for member in ready)
-        if newest + 1 < max(self._known, self.number):
+        found = holders(ready)
+        if found[0].round + 1 < max(self._known, self.number):
             wait_s = max(wait_s, BEHIND_S)
         if len(ready) < len(self.islands) and self.now_s() - self._gathering_s < wait_s:
             return False
-        self.base = most_common([member.hash for member in ready if member.round == newest])
-        holders = [member for member in ready if member.round == newest and member.hash == self.base]
-        self._go_on_from(holders[0].record, newest)
-        self._plan([member.name for member in holders])
+        self.base = found[0].hash
+        self._go_on_from(found[0].record, found[0].round)
+        self._plan([member.name for member in found])
         return True
 
     def _go_on_from(self, record: dict[str, Any] | None, number: int) -> None:
         assert self.train is not None
-        self.number, self.step, self.tokens = number, 0, 0
-        self.table = SampleTable(total_samples(self.train))
-        if record is not None:
-            self.step, self.tokens = record["step"], record["tokens"]
-            self.table = SampleTable.from_json(record["table"])
-            self.roster.restore(record, anew=not self._begun)
+        self.number, self._known = number, number
+        self.step, self.tokens = (record["step"], record["tokens"]) if record else (0, 0)
+        self.table = SampleTable.from_json(record["table"]) if record else SampleTable(0)
+        self.table.total = total_samples(self.train)  # it may be another now
+        self.roster.restore(record, known=() if self._begun else (record, self.log.last()))
         self._begun, self._last = True, record
         if dropped := self.log.cut(number):
             self.listener.event("rewind", round=number, dropped_rounds=dropped)
@@ -207,8 +207,8 @@ class Course:
         assert self.train is not None
         self.leader = next(name for name in self.islands if name in names)
         left = self.table.total - self.table.consumed
-        if self.stopping or not left:
-            self._end("stopped" if left else "finished")
+        if self.stopping or left <= 0:
+            self._end("stopped" if left > 0 else "finished")
             return
         speeds = {name: self.roster.members[name].speed for name in names}
         done = {"tokens_done": self.tokens, "samples_left": left, "last": self._last}

@@ -1,6 +1,6 @@
 """Who takes part: the islands that are connected now, and what each has done and cost over the whole run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -61,6 +61,13 @@ class Account:
         self.rejected += int(not merged.verdicts[update.island].accepted)
 
 
+SPENT = ("held_s", "cost", "joins", "sent_bytes", "received_bytes")
+"""What no going back to an earlier commit undoes."""
+
+NONE, NOTHING = Account(), {"busy_s": 0.0, "accounts": {}, "rates": {}}
+"""An account and a commit before anything was done."""
+
+
 @dataclass(slots=True)
 class Member:
     """A connected island."""
@@ -81,6 +88,8 @@ class Member:
     """The newest commit that it knows."""
     arithmetic: str = ""
     """How it rounds."""
+    abandoned: bool = False
+    """Whether the run has gone back from its past."""
     fresh: bool = True
     """Whether its process has not been in the run yet."""
     phase: str = "joining"
@@ -209,17 +218,26 @@ class Roster:
             "rates": dict(self.rates),
         }
 
-    def restore(self, facts: dict[str, Any], *, anew: bool) -> None:
-        """Go back to a commit. What was held and paid for since stays; `anew`, it began only after the commit."""
-        now = self.accounts
-        self.accounts = {name: Account(**{"cost": None, **one}) for name, one in facts["accounts"].items()}
-        self.rates = {name: list(rates) for name, rates in facts["rates"].items()}
-        self.busy_s += facts["busy_s"] if anew else 0.0
-        for name, one in now.items():
-            account = self.account(name)
-            account.joins = one.joins + (account.joins if anew else 0)
-            account.held_s = one.held_s + (account.held_s if anew else 0.0)
-            account.cost = _sum(one.cost, account.cost if anew else 0.0)
+    def restore(self, commit: Mapping[str, Any] | None, *, known: Sequence[Mapping[str, Any] | None]) -> None:
+        """Go back to a commit, or to the beginning where there is none.
+
+        What was spent since stays: time, money and traffic, here and by the newest `known` of earlier processes.
+        """
+        spent = max((one for one in known if one), key=lambda one: one["busy_s"], default=None)
+        here, earlier = self.accounts, _accounts(spent)
+        self.accounts, self.rates = (
+            _accounts(commit),
+            {k: [*rates] for k, rates in (commit or NOTHING)["rates"].items()},
+        )
+        self.busy_s += (spent or NOTHING)["busy_s"]
+        for name in sorted({*here, *earlier}):
+            for key in SPENT:
+                both = (getattr(accounts.get(name, NONE), key) for accounts in (here, earlier))
+                setattr(self.account(name), key, _sum(*both))
+
+
+def _accounts(commit: Mapping[str, Any] | None) -> dict[str, Account]:
+    return {name: Account(**{"cost": None, **one}) for name, one in (commit or NOTHING)["accounts"].items()}
 
 
 def _sum(one: float | None, other: float | None) -> float | None:

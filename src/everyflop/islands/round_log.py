@@ -31,6 +31,13 @@ class RoundLog:
         lines = read_lines(self.path)
         return lines[-1] if lines else None
 
+    def went_on_without(self, record: dict[str, Any] | None) -> bool:
+        """Whether a commit is of a past that the run has gone back from: there are later ones here, and not this."""
+        lines = read_lines(self.path)
+        if record is None or not lines:
+            return False
+        return record["time"] < lines[-1]["time"] and record not in lines
+
     def cut(self, round_number: int) -> int:
         """Drop the commits that led beyond a round, which nobody holds any more; return how many they were."""
         return len(keep_lines(self.path, lambda line: line["round"] < round_number))

@@ -53,12 +53,12 @@ class SampleTable:
     @property
     def unclaimed(self) -> int:
         """How many numbers nobody has used or holds."""
-        return self.total - self.next + count(self.free)
+        return max(0, self.total - self.next + count(self.free))
 
     @property
     def consumed(self) -> int:
         """How many numbers are used up."""
-        return self.total - self.unclaimed - sum(count(ranges) for ranges in self.held.values())
+        return self.next - count(self.free) - sum(count(ranges) for ranges in self.held.values())
 
     def top_up(self, island: str, wanted: int) -> Ranges:
         """Let an island hold `wanted` numbers, or as many as there are; return all that it holds."""
