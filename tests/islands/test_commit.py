@@ -283,3 +283,10 @@ def test_islands_merge_to_the_same_bits_in_whatever_order_they_handed_in():
     ]
 
     assert merged(*updates).payload == merged(*reversed(updates)).payload
+
+
+def test_short_steps_make_small_updates_and_are_no_smaller_for_it():
+    whole, short = update("a", [2.0]), update("a", [1.0])
+    short.header["reach"] = 0.5
+
+    assert merged(short).rates == merged(whole).rates

@@ -1,3 +1,5 @@
+import contextlib
+import errno
 import socket
 import threading
 import time
@@ -10,6 +12,7 @@ from everyflop.islands.coordinator import Coordinator
 from everyflop.islands.course import Course
 from everyflop.islands.member import Ended, Member, Standing
 from everyflop.islands.round_log import RoundLog
+from everyflop.islands.wire import connect
 from everyflop.spec.islands import IslandSpec, IslandsSpec
 
 
@@ -40,6 +43,13 @@ def test_an_island_whose_patience_ends_says_where_it_looked(nobody):
 
 HOW = IslandsSpec(heartbeat_s=1.0, join_s=0.0, steps=2, rounds="steps", sync_share=0.0)
 START = Standing(0, "h0", None)
+UPDATE = {
+    **{"round": 0, "hash": "h0", "weights": "h0", "arithmetic": "", "sequences": 2, "reach": 1.0, "steps": 2},
+    **{"skipped": 0, "sizes": [2, 2], "samples": 4, "tokens": 40, "train_s": 1.0, "round_s": 1.0, "lost_s": 0.0},
+    **{"leave": False, "lines": [], "n": 1, "dtype": "float32", "n_stats": 0, "stats_dtype": "float32"},
+    "compress": "fp32",
+}
+"""The header of a sound update."""
 
 
 class Listener:
@@ -119,3 +129,55 @@ def test_a_process_that_comes_back_gets_its_own_pulse_and_not_that_of_the_one_be
     time.sleep(1.5)
     assert [m.lost for m in coordinator[0].course.roster.members.values()] == [""], "its pulse is heard"
     new.leave()
+
+
+def test_an_island_that_waits_for_others_hears_that_it_is_to_stop(coordinator, joined):
+    one = Member("b", coordinator[1], b"secret", facts=joined.facts, tokens_per_s=1.0, heartbeat_s=1.0, give_state=dict)
+    with coordinator[0]._changed:
+        coordinator[0].course.round = None  # nothing is under way, and nothing will be
+        coordinator[0].course.how = coordinator[0].course.how.model_copy(update={"join_s": 3600.0})
+    one.stopping = lambda: True
+
+    with pytest.raises(Ended, match="stopped"):
+        one.join(START)
+    one.leave()
+
+
+@pytest.mark.parametrize(
+    "bad", [{"steps": "x"}, {"reach": None}, {"dtype": "nope"}, {"lines": 1}, {"train_s": float("nan")}]
+)
+def test_an_update_that_makes_no_sense_ends_its_island_and_no_other(coordinator, joined, bad):
+    assert joined.hand_in(UPDATE | bad, b"") is None
+
+    with contextlib.closing(connect(coordinator[1], b"secret")) as another:
+        another.send({"kind": "status"})
+        assert another.receive(5.0)[0]["kind"] == "status"
+    assert "a" not in coordinator[0].course.roster.members
+
+
+def test_an_island_that_cannot_give_its_state_says_so_to_who_waits_for_it(coordinator, joined, monkeypatch):
+    def too_large() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    joined._give_state = too_large
+    with coordinator[0]._changed:
+        coordinator[0].course.roster.members["a"].pulse.send({"kind": "give_state", "request": 1})
+
+    assert joined.hurry.wait(5.0)
+    assert joined._pulse_lost
+
+
+def test_a_coordinator_that_cannot_open_more_listens_again_when_it_can():
+    failures = [OSError(errno.EMFILE, "too many"), OSError(errno.EMFILE, "too many")]
+
+    class Busy:
+        def accept(self):
+            raise failures.pop(0)
+
+        def fileno(self):
+            return 7 if failures else -1
+
+    Coordinator._accept(None, Busy(), b"secret", None)
+
+    assert failures == []

@@ -20,10 +20,6 @@ NOTED = ("hash", "weights", "sequences", "reach", "sizes", "train_s", "round_s",
 STATISTICS = "statistics of "
 """Before a kind of exchange: what the norms of statistics are remembered as."""
 
-NEEDED = {*NOTED, "round", "steps", "skipped", "tokens", "samples", "leave", "arithmetic"}
-NEEDED |= {"n", "dtype", "n_stats", "stats_dtype", "compress"}
-"""What the header of every update has."""
-
 
 @dataclass(frozen=True, slots=True)
 class Update:
@@ -186,9 +182,11 @@ def _form(compress: str, stats: Flat) -> dict[str, Any]:
 
 
 def _size(update: Update, plan: Round) -> float:
-    """Return what an update's norm grows with: its part of the batch, or the root of its steps over that part."""
+    """Return what an update's norm grows with: its part of the batch, or the length of its steps and, as noise does,
+    the root of their number over that part."""
     batches = update.samples / plan.sequences
-    return batches if plan.exchange == "gradients" else update.steps / math.sqrt(batches)
+    apart = update.steps * update.header["reach"]
+    return batches if plan.exchange == "gradients" else apart / math.sqrt(batches)
 
 
 def most_common(hashes: list[str]) -> str:

@@ -7,10 +7,11 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 
-from everyflop.islands.commit import NEEDED
 from everyflop.islands.course import Course
+from everyflop.islands.messages import check_hello, check_standing, check_update
 from everyflop.islands.roster import Member, Reply
 from everyflop.islands.status import status_of
 from everyflop.islands.wire import Broken, Connection, Header, is_whole, prove
@@ -83,8 +84,14 @@ class Coordinator:
             try:
                 sock, _ = listening.accept()
             except OSError:
-                return  # closed: the run is over
-            threading.Thread(target=self._serve, args=(sock, secret, tls), daemon=True).start()
+                if listening.fileno() < 0:
+                    return  # closed: the run is over
+                time.sleep(TICK_S)  # strangers may hold all that this process can open, for as long as they may be mute
+                continue
+            try:
+                threading.Thread(target=self._serve, args=(sock, secret, tls), daemon=True).start()
+            except RuntimeError:  # no more threads just now: whoever calls will call again
+                sock.close()
 
     def _serve(self, sock: socket.socket, secret: bytes, tls: ssl.SSLContext | None) -> None:
         try:
@@ -162,7 +169,12 @@ class Coordinator:
 
     def _admit(self, connection: Connection, hello: Header) -> Member | None:
         """Take an island in, or tell it why not."""
-        name = str(hello.get("island"))
+        try:
+            check_hello(hello)
+        except ValueError as error:
+            connection.send({"kind": "refused", "why": f"it says of itself what makes no sense: {error}"})
+            return None
+        name = hello["island"]
         with self._changed:
             give_up_s = self.course.now_s() + self.course.how.heartbeat_s + 1.0
             while name in self.course.roster.members and self.course.now_s() < give_up_s:
@@ -182,14 +194,14 @@ class Coordinator:
         return reply
 
     def _enter(self, member: Member, header: Header, _payload: memoryview) -> Reply:
+        check_standing(header)
         with self._changed:
             self.course.stand(member, header)
             return self._wait(member, lambda: self.course.part(member))
 
     def _hand_in(self, member: Member, header: Header, payload: memoryview) -> Reply:
         whole = is_whole(header, payload)
-        if lacking := NEEDED - header.keys():
-            raise ValueError(f"an update without {', '.join(sorted(lacking))}")
+        check_update(header)
         with self._changed:
             if (reply := self.course.take(member, header, payload, whole=whole)) is not None:
                 return reply

@@ -106,6 +106,9 @@ class Member:
                     self._open_pulse()
                 else:
                     main.send(message)
+                while not main.arrives(RECONNECT_EVERY_S):  # until others have come, which may take minutes
+                    if self.stopping():
+                        raise Ended("stopped", "")
                 reply, _ = main.receive()
                 return _checked(reply)
             except Broken:
@@ -208,18 +211,22 @@ class Member:
                 self._closed.wait(self._heartbeat_s / PULSES_A_HEARTBEAT)
 
     def _listen(self, pulse: Connection) -> None:
-        with contextlib.suppress(Broken):
-            while True:
-                message, _ = pulse.receive()
-                if message["kind"] == "hurry":
-                    self.hurry.set()
-                elif message["kind"] == "give_state":
-                    header, payload = self._give_state()
-                    pulse.send({**header, "kind": "state", "request": message["request"]}, payload)
-        if pulse is self._pulse and not self._closed.is_set():
-            # Nobody has closed it here: the coordinator is gone, and waits for all once it is back.
-            self._pulse_lost = True
-            self.hurry.set()
+        try:
+            with contextlib.suppress(Broken):
+                while True:
+                    message, _ = pulse.receive()
+                    if message["kind"] == "hurry":
+                        self.hurry.set()
+                    elif message["kind"] == "give_state":
+                        header, payload = self._give_state()
+                        pulse.send({**header, "kind": "state", "request": message["request"]}, payload)
+        finally:
+            if pulse is self._pulse and not self._closed.is_set():
+                # Nobody has closed it here: the coordinator is gone, and waits for all once it is back; or there was no
+                # memory for the state, and whoever waits for that must hear of it.
+                pulse.close()
+                self._pulse_lost = True
+                self.hurry.set()
 
 
 def _checked(reply: Header) -> Header:

@@ -78,12 +78,24 @@ class Connection:
             raise Broken("a header too long for any message")
         self._wait_at_most(None)
         try:
-            header = json.loads(bytes(self._receive_exactly(n_header)))
+            header = json.loads(bytes(self._receive_exactly(n_header)), parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
             raise Broken(f"a header that is no JSON: {error}") from None
         if not isinstance(header, dict):
             raise Broken("a header that is no table")
         return header, self._receive_exactly(n_payload)
+
+    def arrives(self, within_s: float) -> bool:
+        """Wait for the other side at most so long; return whether there is something to receive, or an end to see."""
+        with contextlib.suppress(OSError, ValueError):
+            if isinstance(self._sock, ssl.SSLSocket) and self._openssl is not None:
+                with self._openssl:
+                    if self._sock.pending():
+                        return True
+            poll = select.poll()
+            poll.register(self._sock, select.POLLIN)
+            return bool(poll.poll(within_s * 1000))
+        return True  # it was closed, which receiving says
 
     def close(self) -> None:
         """End the connection; whoever waits on it gets Broken."""
@@ -153,6 +165,10 @@ class Connection:
             filled += got
             self.received_bytes += got
         return buffer
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def _watch_over(sock: socket.socket) -> None:

@@ -35,8 +35,8 @@ class Files:
             append_line(self.run_dir.metrics, {**line, **common})
 
     def rewound(self, number: int) -> None:
-        """Drop the metrics of steps that will be done again."""
-        keep_lines(self.run_dir.metrics, lambda line: line["round"] < number)
+        """Drop the metrics of steps that will be done again, and of those done before the run had islands."""
+        keep_lines(self.run_dir.metrics, lambda line: line.get("round", number) < number)
 
 
 def _course(run: RunSpec, run_dir: RunDir, replay: Path | None) -> Course:
