@@ -89,14 +89,18 @@ def test_an_island_whose_coordinator_stays_away_saves_what_was_committed(machine
 
 
 @pytest.mark.full
-def test_a_run_whose_processes_were_all_killed_goes_on_where_they_are_started_again(machines, tmp_path):
+def test_a_run_whose_processes_were_all_killed_goes_on_where_they_are_started_again(machines, everyflop, tmp_path):
     long = {"train": {"tokens": 256 * 400}, "checkpoint": {"every_steps": 20, "keep": 2}}
     processes, hub = machines(**long), tmp_path / "hub" / "tiny"
     wait_for_round(hub, 110, processes[1])  # 80 steps with gradients, and 30 rounds after them
     for process in processes:
         process.kill()
     ends_of(processes)
+    there = (f"run.out_dir={tmp_path / 'fast'}", "--island", "fast", "--coordinator", "127.0.0.1:1")
+    refused = everyflop("train", tmp_path / "run.toml", "optim.lr=7e-3", *there)
     ends = ends_of(machines(serve=("--resume",), **long))
 
+    assert refused.code == 2
+    assert "optim.lr: was" in refused.err
     assert [code for code, _ in ends] == [0, 0, 0], ends
     assert sorted(used_samples(hub)) == list(range(8 * 400))

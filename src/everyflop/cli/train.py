@@ -57,9 +57,9 @@ def train(
         raise UsageError("--new starts another run and --resume continues one: choose one of them.")
     run = read_run(run_file, overrides or ())
     if island or coordinator:
-        whole = {"--plan": plan, "--resume": resume, "--new": new, "--replay": replay, "--allow-change": allow_change}
+        whole = {"--plan": plan, "--resume": resume, "--new": new, "--replay": replay}
         _refuse_options_of_a_whole([option for option, given in whole.items() if given])
-        return _train_island(run, island, coordinator, secret, tls_ca)
+        return _train_island(run, island, coordinator, secret, tls_ca, allow_change=allow_change)
 
     from everyflop.train.plan import refuse_overrides
     from everyflop.train.run import train as train_run
@@ -88,7 +88,13 @@ def _refuse_options_of_a_whole(given: list[str]) -> None:
 
 
 def _train_island(
-    run: "RunSpec", island: str | None, coordinator: str | None, secret: Path | None, tls_ca: Path | None
+    run: "RunSpec",
+    island: str | None,
+    coordinator: str | None,
+    secret: Path | None,
+    tls_ca: Path | None,
+    *,
+    allow_change: bool,
 ) -> None:
     from everyflop.base.errors import UsageError
     from everyflop.base.orphans import end_with_parent
@@ -100,7 +106,7 @@ def _train_island(
         raise UsageError("--island NAME and --coordinator HOST:PORT go together: give both, or neither.")
     end_with_parent()
     known, tls = read_secret(secret, needed=False), client_context(tls_ca)
-    summary = train_island(run, island, coordinator, known, tls=tls)
+    summary = train_island(run, island, coordinator, known, tls=tls, allow_change=allow_change)
     if summary is not None:
         _print(run, summary)
 

@@ -18,6 +18,7 @@ from everyflop.base.files import append_line, locked, write_json
 from everyflop.base.progress import progress
 from everyflop.checkpoint import Checkpoint, list_checkpoints, newest_good, open_checkpoint
 from everyflop.data.prepare import prepare
+from everyflop.islands.admission import NOT_SHARED
 from everyflop.islands.endings import refuse_failure
 from everyflop.islands.link import Link
 from everyflop.islands.member import Member, is_under_way
@@ -32,7 +33,7 @@ from everyflop.train.first_screen import Forecast, forecast, meter_of
 from everyflop.train.island import Island
 from everyflop.train.local_steps import LocalSteps
 from everyflop.train.replica import Replica
-from everyflop.train.resume import Start, find_start, settle_as_before
+from everyflop.train.resume import Start, find_start, note_data, refuse_changes, settle_as_before
 from everyflop.train.run_dir import LOCK_NAME, RunDir
 from everyflop.train.session import build_run_model, build_session, keep_tokenizer, restore_session, save_session
 from everyflop.train.simulated_device import SimulatedDevice
@@ -44,13 +45,23 @@ from everyflop.train.validate import validate
 GIVEN_UP = "given-up-"
 """Before the name of a checkpoint that a run has gone back from."""
 
+OWN = (*NOT_SHARED, "environment.", "run.threads")
+"""What another island than the one that saved may do otherwise."""
+
 
 def train_island(
-    run: RunSpec, name: str, coordinator: str, secret: bytes, *, tls: ssl.SSLContext | None = None
+    run: RunSpec,
+    name: str,
+    coordinator: str,
+    secret: bytes,
+    *,
+    tls: ssl.SSLContext | None = None,
+    allow_change: bool = False,
 ) -> dict[str, Any] | None:
     """Train as one island of a run until it ends; return the summary on the island that wrote it, None elsewhere.
 
-    Raises UsageError when the coordinator refuses the island or cannot be reached, Interrupted after a signal.
+    Raises UsageError when the coordinator refuses the island or cannot be reached, and when the checkpoint here is of
+    other settings, unless `allow_change`; Interrupted after a signal.
     """
     spec = island_of(run, name)
     device = detect(processor=spec.device == "cpu")
@@ -59,6 +70,7 @@ def train_island(
     own = RunDir(run.dir / "islands" / name)
     with locked(own.path / LOCK_NAME, busy=f"the island '{name}' of this run is in use by another process."):
         process = _Process(run, spec, device, own)
+        process.allow_change = allow_change
         return process.train(coordinator, secret, tls)
 
 
@@ -87,6 +99,8 @@ class _Process:
         """A clock of what this island does: a simulated device is slowed by a multiple of that."""
         self.shared, self.rounds = RunDir(run.dir), own.path / "rounds.jsonl"
         self.telemetry = Telemetry(self.shared)
+        self.allow_change = False
+        """Whether it goes on from a checkpoint of other settings."""
         self.leads = False
         """Whether this island saves, validates and finishes for all."""
         self.last_step = 0
@@ -105,6 +119,7 @@ class _Process:
             self.tokens_per_s = newest_speed(self.rounds, self.spec.name) or self.tokens_per_s
         self.session = build_session(settled, model, self.device)
         self.prepared = prepare(settled.run, progress=progress)
+        self._refuse_changes(start)
         self.replica = Replica(self.session, self.run.islands)
         if under_way and not is_under_way(coordinator, secret, tls=tls):  # those who trained a moment ago have left
             start = self._find_start(under_way=False)
@@ -158,6 +173,12 @@ class _Process:
         if mine is not None and (newest is None or mine.step >= newest.step):
             newest = mine
         return Start(start.settled, newest, start.changes)
+
+    def _refuse_changes(self, start: Start) -> None:
+        """Raise UsageError where the checkpoint here is of another run than this: its own or that of another island."""
+        note_data(start, self.prepared.fingerprint)
+        if not self.allow_change:
+            refuse_changes({key: change for key, change in start.changes.items() if not key.startswith(OWN)})
 
     def _look_again(self, *, under_way: bool) -> None:
         """Take the newest checkpoint after all, where those who were to give this island their state have gone."""

@@ -44,7 +44,11 @@ QUIET_EXITS = {0, 128 + signal.SIGINT, 128 + signal.SIGTERM}
 MOST_COORDINATOR_RESTARTS = 100
 
 HUNG_S = 20.0
-"""An island that the coordinator has given up has so long to come back by itself before it is killed."""
+"""An island that the coordinator has given up has so long to come back by itself before it is killed, and one that is
+left when the coordinator has ended so long to end."""
+
+AWAY_S = 1800.0
+"""An island that the coordinator does not know has so long to come: it may have to compile a model first."""
 
 COORDINATOR_ENDS_S = 10.0
 """How long a coordinator may live on when all islands have ended. One that was started again after the last commit
@@ -120,6 +124,8 @@ def train_local(
         note_data(start, prepared.fingerprint)
         if not allow_change:
             refuse_changes(start.changes)
+        if start.changes:
+            telemetry.event("changed", changes=start.changes)
         for attempt in range(1, MOST_ATTEMPTS + 1):
             if _Launch(run, run_dir, telemetry, replay, out).run():
                 return json.loads(run_dir.summary.read_text())
@@ -141,7 +147,8 @@ class _Launch:
         everyflop = [sys.executable, "-m", "everyflop"]
         coordinator = [*everyflop, "coordinator", str(run_file), "--port", port, "--claimed"]
         coordinator += ["--replay", str(replay)] if replay else []
-        island = [*everyflop, "train", str(run_file), "--coordinator", self.address, "--island"]
+        # Whether changes are allowed has been decided here.
+        island = [*everyflop, "train", str(run_file), "--allow-change", "--coordinator", self.address, "--island"]
         self.children = [Child(COORDINATOR, coordinator, folder / "coordinator.txt")]
         self.children += [Child(i.name, [*island, i.name], folder / i.name / "log.txt") for i in run.island]
         self.display = IslandsDisplay(run, stream=out)
@@ -149,7 +156,10 @@ class _Launch:
         self.status_connection: Connection | None = None
         self.hung: dict[str, float] = {}
         """Islands that the coordinator has given up, and since when."""
+        self.away: dict[str, float] = {}
+        """Islands that the coordinator does not know, and since when."""
         self.islands_ended_s: float | None = None
+        self.coordinator_ended_s: float | None = None
 
     def run(self) -> bool:
         """Start everything and wait until all of it has ended; return whether an island has written a summary."""
@@ -221,14 +231,17 @@ class _Launch:
             child.start(self.secret)
 
     def _end_hung(self) -> None:
-        """Kill processes that the coordinator has given up for long, or that are left when all is over."""
+        """Kill islands that hold the run up."""
+        now_s = time.monotonic()
+        if self.children[0].done:
+            self.coordinator_ended_s = self.coordinator_ended_s or now_s
         for child in self.children[1:]:
-            process, since_s = child.process, self.hung.get(child.name)
-            if process is None or process.poll() is not None or since_s is None or child.started_s > since_s:
+            if child.process is None or child.process.poll() is not None:
                 continue
-            if self.children[0].done or time.monotonic() - since_s > HUNG_S:
+            since = self.hung.get(child.name), self.away.get(child.name), self.coordinator_ended_s
+            if holds_up(child.started_s, *since, now_s=now_s):
                 self.display.note(f"{child.name} hangs; it is killed")
-                process.kill()
+                child.process.kill()
 
     def _most_restarts(self, child: Child) -> int:
         return MOST_COORDINATOR_RESTARTS if child.name == COORDINATOR else self.run_spec.islands.restarts
@@ -257,11 +270,29 @@ class _Launch:
             status, _ = self.status_connection.receive(timeout_s=2.0)
             self.display.show(status)
             given_up = [name for name, island in status["islands"].items() if island["given_up"]]
-            self.hung = {name: self.hung.get(name, time.monotonic()) for name in given_up}
+            away = [name for name, island in status["islands"].items() if island["state"] == "away"]
+            now_s = time.monotonic()
+            self.hung = {name: self.hung.get(name, now_s) for name in given_up}
+            self.away = {name: self.away.get(name, now_s) for name in away}
         except (Broken, TimeoutError):
+            self.away = {}
             if self.status_connection is not None:
                 self.status_connection.close()
             self.status_connection = None
+
+
+def holds_up(
+    started_s: float, given_up_s: float | None, away_s: float | None, coordinator_ended_s: float | None, *, now_s: float
+) -> bool:
+    """Whether an island's process must be killed: since when is it given up or away, or the coordinator at its end?
+
+    One that was started again since it was given up is on its way back.
+    """
+    if given_up_s is not None and started_s <= given_up_s < now_s - HUNG_S:
+        return True
+    if away_s is not None and max(away_s, started_s) < now_s - AWAY_S:
+        return True
+    return coordinator_ended_s is not None and coordinator_ended_s < now_s - HUNG_S
 
 
 def _written_at(path: Path) -> int | None:
