@@ -102,5 +102,5 @@ def test_an_island_without_a_past_is_held_against_one_that_is_as_usual():
     past = {"a": [1.0] * 20}
 
     assert not judge({"a": 1.0, "new": 1e6}, past)["new"].accepted
-    assert judge({"a": 1.0, "new": 2.0}, past)["new"] .scale == 1.0
+    assert judge({"a": 1.0, "new": 2.0}, past)["new"].scale == 1.0
     assert judge({"a": 3.0, "new": 1e6}, past)["new"].accepted, "neither is as usual: nothing says which is odd"
