@@ -1,5 +1,7 @@
 """Crashes are real: a child process is killed with SIGKILL while it writes."""
 
+import errno
+import fcntl
 import json
 import os
 import resource
@@ -14,6 +16,7 @@ import pytest
 from everyflop.base.errors import UsageError
 from everyflop.base.files import (
     append_line,
+    in_turn,
     locked,
     new_folder,
     read_lines,
@@ -334,3 +337,14 @@ def test_a_line_that_does_not_fit_on_the_disk_is_an_error_and_no_line(tmp_path):
     append_line(path, {"n": 3})
 
     assert read_lines(path) == [{"n": 1}, {"n": 3}]
+
+
+@pytest.mark.parametrize("hold", [locked, in_turn])
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, hold):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+
+    with pytest.raises(UsageError, match="has no locks"), hold(tmp_path / "lock", busy="busy"):
+        pass

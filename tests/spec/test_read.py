@@ -314,7 +314,8 @@ def test_what_is_no_override_is_listed_with_the_other_problems(run_file: Path):
 # --- files that the run names ---
 
 
-def test_missing_files_are_listed_with_everything_else(run_file: Path):
+def test_missing_files_are_listed_with_everything_else(run_file: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     change(run_file, "hidden = 64", "hidden = 0\ninit_from = 'no-weights'")
     change(run_file, "[train]", "[data]\nsources = ['python-stdlib', 'no.txt']\ntokenizer = 'no.json'\n[train]")
 
@@ -333,3 +334,36 @@ def test_a_run_directory_is_read_without_its_files(run_file: Path):
     change(run_file, "[train]", "[data]\nsources = 'gone'\n[train]")
 
     assert read_run(run_file, files=False).data.sources[0].path == "gone"
+
+
+def test_weights_that_a_run_started_from_may_be_gone_once_it_has_its_own(run_file: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    change(run_file, "hidden = 64", "hidden = 64\ninit_from = 'no-weights'")
+    assert [problem.key for problem in problems_with(run_file)] == ["model.init_from"]
+    (tmp_path / read_run(run_file, files=False).dir / "checkpoints" / "step-00000001").mkdir(parents=True)
+
+    assert read_run(run_file).init_from == "no-weights"
+
+
+@pytest.mark.parametrize("bad", ['"a\\u0000b"', '"~nosuchuser/x"'])
+def test_what_can_be_no_folder_is_named(run_file: Path, bad: str):
+    assert [problem.key for problem in problems_with(run_file, f"run.out_dir={bad}")] == ["run.out_dir"]
+
+
+def test_a_number_of_thousands_of_digits_is_no_toml(run_file: Path):
+    change(run_file, "hidden = 64", f"hidden = {'9' * 5000}")
+
+    assert [problem.key for problem in problems_with(run_file)] == ["TOML"]
+
+
+def test_a_file_that_is_nested_too_deep_is_no_toml(run_file: Path):
+    run_file.write_text("x = " + "[" * 100_000)
+
+    assert [problem.key for problem in problems_with(run_file)] == ["TOML"]
+
+
+@pytest.mark.parametrize("weight", ["1e308", "1e-320"])
+def test_weights_of_sources_are_numbers_that_can_be_compared(run_file: Path, weight: str):
+    change(run_file, "[train]", f"[data]\nsources = [{{ path = 'python-stdlib', weight = {weight} }}]\n[train]")
+
+    assert [problem.key for problem in problems_with(run_file)] == ["data.sources[0].weight"]

@@ -15,7 +15,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from everyflop.base.errors import UsageError
 
@@ -68,9 +68,19 @@ def sync_folder(folder: Path) -> None:
     """Flush a folder's entries, so that a rename in it survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with _unless(errno.EINVAL):  # some network file systems cannot, and keep the order by themselves
+            os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def _unless(number: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != number:
+            raise
 
 
 def sync_file(path: Path) -> None:
@@ -171,14 +181,12 @@ def keep_lines(path: Path, keep: Callable[[dict[str, Any]], bool]) -> list[dict[
 def locked(path: Path, *, busy: str) -> Iterator[None]:
     """Hold an exclusive lock on a file for the block; the lock ends with the process, however it ends.
 
-    Raises UsageError with the text `busy` when another process holds it.
+    Raises UsageError with the text `busy` when another process holds it, and where the file system knows no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(busy) from None
+        if not _lock_now(file):
+            raise UsageError(busy)
         yield
 
 
@@ -187,9 +195,23 @@ def in_turn(path: Path, *, busy: str) -> Iterator[None]:
     """Hold an exclusive lock on a file for the block; when another process holds it, say `busy` on stderr and wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock_now(file):
             print(busy, file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _lock_now(file: IO[str]) -> bool:
+    """Take a lock if nobody else has it; return whether it is held."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        raise UsageError(
+            f"the file system of {file.name} has no locks ({error.strerror}), without which two processes could write "
+            "into one run. Choose a folder on another one, or mount it with locks (Lustre: -o flock)."
+        ) from None
+    return True

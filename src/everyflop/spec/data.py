@@ -19,7 +19,7 @@ class SourceSpec(Spec):
     path: str = Field(min_length=1)
     name: str | None = None
     """Shown in reports and used for the shard's file name; by default the last part of the path."""
-    weight: float = Field(default=1.0, gt=0)
+    weight: float = Field(default=1.0, ge=1e-6, le=1e6)
     """Share of the training windows, relative to the other sources' weights."""
     text_key: str = "text"
     """Field (JSONL) or column (Parquet) that holds the text."""

@@ -32,9 +32,20 @@ def _named(tables: dict[str, Any]) -> Iterator[tuple[str, str]]:
     sets = data.get("validation")
     for number, validation in enumerate(sets if isinstance(sets, list) else []):
         yield from _sources(f"data.validation[{number}].sources", _table(validation).get("sources"))
-    for key, path in (("data.tokenizer", data.get("tokenizer")), ("model.init_from", model.get("init_from"))):
+    weights = None if _has_checkpoints(tables) else model.get("init_from")
+    for key, path in (("data.tokenizer", data.get("tokenizer")), ("model.init_from", weights)):
         if isinstance(path, str) and path and (key, path) != ("data.tokenizer", "train"):
             yield key, path
+
+
+def _has_checkpoints(tables: dict[str, Any]) -> bool:
+    """Whether the run has weights of its own to go on from, and needs none of those that it started from."""
+    run = {"name": "run", "out_dir": "runs", **_table(tables.get("run"))}
+    words = [run["out_dir"], run["name"]]
+    if not all(isinstance(word, str) and word and "\0" not in word for word in words):
+        return False
+    folder = os.path.join(os.path.expanduser(words[0]), words[1], "checkpoints")
+    return os.path.isdir(folder) and any(name.startswith("step-") for name in os.listdir(folder))
 
 
 def _sources(key: str, sources: Any) -> Iterator[tuple[str, str]]:

@@ -28,7 +28,7 @@ def load_tables(path: Path, kind: FileKind[Any]) -> tuple[Tables, str]:
         raise UsageError(f"cannot read the {kind.title} {path}: {error}. {kind.remedy}") from None
     try:
         return tomllib.loads(text), text
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of TOML; integers of thousands of digits; tables nested as deep
         raise InvalidFile(path, [Problem("TOML", f"{error}", 'text goes in quotes: name = "tiny"')]) from None
 
 

@@ -1,8 +1,9 @@
 """How to train: steps, precision, optimizer, router, checkpoints, money. One class for each table of a run file."""
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from everyflop.spec.base import Count, CountOrZero, Misfit, Spec
 
@@ -111,3 +112,14 @@ class RunSection(Spec):
     out_dir: str = "runs"
     threads: int | None = Field(default=None, gt=0, le=4096)
     """CPU threads; by default all cores. Part of the numerics: another count gives other bits."""
+
+    @field_validator("out_dir")
+    @classmethod
+    def _possible(cls, path: str) -> str:
+        if "\0" in path:
+            raise ValueError("no path holds a zero byte")
+        try:
+            Path(path).expanduser()
+        except RuntimeError as error:
+            raise ValueError(f"{error}: write the whole path") from None
+        return path
