@@ -43,7 +43,7 @@ def run_dir(model, tokenizer, tmp_path_factory) -> Path:
 
 def expected_text(model: CausalLM, tokenizer: Tokenizer, prompt: str, max_tokens: int, **options) -> str:
     ids = [tokenizer.eot_id, *tokenizer.encode([prompt])[0].tolist()]
-    drawn = list(generate(model, ids, max_tokens=max_tokens, stop_id=tokenizer.eot_id, **options))
+    drawn = list(generate(model, ids, max_tokens=max_tokens, stop_ids={tokenizer.eot_id}, **options))
     return prompt + tokenizer.decode([drawn])[0] + "\n"
 
 
@@ -61,7 +61,7 @@ def test_a_published_model_begins_with_what_its_config_says(everyflop, model, to
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"bos_token_id": 7, "eos_token_id": 0}))
     ids = [7, *tokenizer.encode(["the quick"])[0].tolist()]
-    drawn = list(generate(model, ids, max_tokens=20, stop_id=tokenizer.eot_id))
+    drawn = list(generate(model, ids, max_tokens=20, stop_ids={tokenizer.eot_id}))
     done = everyflop("generate", tmp_path, "--prompt", "the quick", "--max-tokens", 20)
 
     assert done.code == 0, done.err
@@ -91,7 +91,7 @@ def test_a_tokenizer_that_strips_the_first_space_keeps_those_of_the_continuation
 
     done = everyflop("generate", tmp_path, "--prompt", "w5", "--max-tokens", 6)
 
-    drawn = generate(model, [0, 5], max_tokens=6, stop_id=0)
+    drawn = generate(model, [0, 5], max_tokens=6, stop_ids={0})
     assert done.out == "w5" + "".join(f" w{i}" for i in drawn) + "\n"
     assert done.out.count(" ") > 1
 
@@ -146,3 +146,16 @@ def test_a_checkpoint_without_a_tokenizer_exits_with_2(everyflop, model, tmp_pat
 
     assert done.code == 2
     assert "has no tokenizer.json" in done.err
+
+
+def test_a_published_models_text_ends_at_any_of_the_tokens_that_it_names(everyflop, model, tokenizer, tmp_path):
+    save_hf(model, tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes(tokenizer.content)
+    ids = [tokenizer.eot_id, *tokenizer.encode(["the"])[0].tolist()]
+    drawn = list(generate(model, ids, max_tokens=8))
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [drawn[3], tokenizer.eot_id]}))
+
+    out = everyflop("generate", tmp_path, "--prompt", "the", "--max-tokens", "8").out
+
+    before = drawn[: drawn.index(drawn[3])]
+    assert out.rstrip("\n") == tokenizer.decode([[*ids, *before]])[0]

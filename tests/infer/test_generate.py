@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from everyflop.base.errors import UsageError
+from everyflop.base.errors import ExpectedNo, UsageError
 from everyflop.infer.generate import draw, generate
 from everyflop.model.build import build_model
 from everyflop.model.transformer import CausalLM
@@ -56,7 +56,7 @@ def test_text_stops_at_the_stop_token_and_leaves_it_out(model):
     whole = written(model)
     stop = whole[5]
 
-    assert written(model, stop_id=stop) == whole[: whole.index(stop)]
+    assert written(model, stop_ids={stop}) == whole[: whole.index(stop)]
 
 
 def test_tokens_come_one_at_a_time(model):
@@ -139,3 +139,13 @@ def test_a_temperature_close_to_zero_is_greedy_and_no_nan(temperature):
 def test_a_temperature_that_is_no_finite_number_is_refused(model, temperature):
     with pytest.raises(UsageError, match=f"temperature of {temperature} "):
         written(model, temperature=temperature)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_a_model_that_has_diverged_says_so(model, temperature):
+    broken = build_model(model.spec, seed=0, device=torch.device("cpu"), compute_dtype=torch.float32)
+    with torch.no_grad():
+        broken.embed.weight.fill_(float("nan"))
+
+    with pytest.raises(ExpectedNo, match="not finite"):
+        written(broken, temperature=temperature)

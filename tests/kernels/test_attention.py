@@ -133,3 +133,14 @@ def test_compiled_it_changes_no_bit():
     one, other = (results(function, q, k, v, grad, documents(2, 37)) for function in (compiled, attention))
 
     assert all(torch.equal(found, expected) for found, expected in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("shape", ["grouped queries", "one key head", "narrower values"])
+def test_the_fused_kernel_of_other_devices_gets_the_same_documents(shape, monkeypatch):
+    q, k, v, _ = inputs(SHAPES[shape], torch.float64)
+    first_BT = (torch.arange(q.shape[1]) // 10 * 10).expand(q.shape[0], -1)
+    monkeypatch.setattr(module, "select", lambda _: module.Choice("attention", "torch", ""))
+
+    found = attention(q, k, v, first_BT, 0.3)
+
+    torch.testing.assert_close(found, reference(q, k, v, first_BT, 0.3), atol=1e-12, rtol=1e-12)

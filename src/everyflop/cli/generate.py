@@ -24,7 +24,7 @@ def generate(
     from everyflop.backend.device import detect
     from everyflop.data.tokenizer import load_tokenizer
     from everyflop.infer.generate import generate as generate_ids
-    from everyflop.infer.load import begin_id, load_model, tokenizer_file
+    from everyflop.infer.load import begin_id, end_ids, load_model, tokenizer_file
 
     _check_text(prompt)
     model = load_model(path).to(detect().torch)
@@ -38,7 +38,7 @@ def generate(
         temperature=temperature,
         top_p=top_p,
         seed=seed,
-        stop_id=tokenizer.eot_id,
+        stop_ids={tokenizer.eot_id, *end_ids(path)},
     )
     print(prompt, end="", flush=True)
     shown = tokenizer.decode([ids])[0]  # decoded with the prompt, as some tokenizers strip a text's first space

@@ -4,12 +4,12 @@ Shapes: T prompt tokens, V vocabulary.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from everyflop.base.errors import UsageError
+from everyflop.base.errors import ExpectedNo, UsageError
 from everyflop.model.cache import KVCache
 from everyflop.model.transformer import CausalLM
 
@@ -22,20 +22,20 @@ def generate(
     temperature: float = 0.0,
     top_p: float = 1.0,
     seed: int = 0,
-    stop_id: int | None = None,
+    stop_ids: Collection[int] = (),
 ) -> Iterator[int]:
-    """Return an iterator over up to max_tokens new ids; it ends early at stop_id, which it does not yield.
+    """Return an iterator over up to max_tokens new ids; it ends early at any of stop_ids, which it does not yield.
 
     Temperature 0 is greedy. Else ids are drawn from the smallest set of the likeliest ones that holds top_p of the
     probability. Same seed, same text. Raises UsageError for an empty prompt, one that leaves no room, or a
-    temperature that is negative, infinite or NaN.
+    temperature that is negative, infinite or NaN; ExpectedNo, on the way, for a model whose logits are not finite.
     """
     _check(model, prompt, max_tokens)
     if not 0 <= temperature < math.inf:
         raise UsageError(
             f"a temperature of {temperature} cannot be drawn at. Give 0 (greedy) or a finite number above it."
         )
-    return _generate(model, prompt, max_tokens, temperature, top_p, seed, stop_id)
+    return _generate(model, prompt, max_tokens, temperature, top_p, seed, stop_ids)
 
 
 @torch.no_grad()
@@ -46,7 +46,7 @@ def _generate(
     temperature: float,
     top_p: float,
     seed: int,
-    stop_id: int | None,
+    stop_ids: Collection[int],
 ) -> Iterator[int]:
     random = torch.Generator().manual_seed(seed)
     device = model.embed.weight.device
@@ -54,8 +54,10 @@ def _generate(
     ids = torch.tensor([list(prompt)], device=device)
     for _ in range(max_tokens):
         logits_V = model(ids, cache)[0, -1]
+        if not logits_V.isfinite().all():
+            raise ExpectedNo("the model's logits are not finite: its weights have diverged, or are damaged.")
         chosen = int(logits_V.argmax()) if temperature == 0 else draw(logits_V, temperature, top_p, random)
-        if chosen == stop_id:
+        if chosen in stop_ids:
             return
         yield chosen
         ids = torch.tensor([[chosen]], device=device)

@@ -85,6 +85,15 @@ def begin_id(path: Path) -> int | None:
     return found if isinstance(found, int) else None
 
 
+def end_ids(path: Path) -> set[int]:
+    """Return the ids that end a text of a published model, as its generation_config.json or config.json has them."""
+    files = [path / name for name in ("generation_config.json", "config.json")] if is_hf(path) else []
+    for found in (json.loads(file.read_bytes()).get("eos_token_id") for file in files if file.is_file()):
+        if found is not None:
+            return {one for one in (found if isinstance(found, list) else [found]) if isinstance(one, int)}
+    return set()
+
+
 def tokenizer_file(path: Path) -> Path:
     """Return the tokenizer.json that belongs to a model folder. Raises UsageError when there is none."""
     folder = _folder(path)

@@ -41,7 +41,9 @@ def attention(q_BTND: Tensor, k_BTMD: Tensor, v_BTMV: Tensor, first_BT: Tensor |
     """Return (B, T, N, V) in the values' type; differentiable in queries, keys and values."""
     if select(q_BTND.device.type).implementation == "blocked":
         return _forward(q_BTND, k_BTMD, v_BTMV, first_BT, scale)[0]
-    mask = None if first_BT is None else seen(first_BT)
+    mask, repeats = None if first_BT is None else seen(first_BT), q_BTND.shape[2] // k_BTMD.shape[2]
+    if mask is not None and repeats > 1:  # fused kernels take a mask or groups of heads, and not both
+        k_BTMD, v_BTMV = (x.repeat_interleave(repeats, dim=2) for x in (k_BTMD, v_BTMV))
     return fused(q_BTND, k_BTMD, v_BTMV, mask, scale, causal=mask is None)
 
 

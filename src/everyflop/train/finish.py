@@ -1,5 +1,6 @@
 """What a run leaves when all its tokens are trained: validation, summary, pictures, a sample of text."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from everyflop.accounting.parameters import count_parameters
 from everyflop.backend.device import Device
 from everyflop.backend.memory import peak_rss_gib
+from everyflop.base.errors import ExpectedNo
 from everyflop.base.files import read_lines
 from everyflop.base.progress import progress
 from everyflop.checkpoint import list_checkpoints, weights_sha256
@@ -19,6 +21,7 @@ from everyflop.train.run_dir import RunDir
 from everyflop.train.session import Session
 from everyflop.train.summary import write_summary
 from everyflop.train.telemetry import Telemetry
+from everyflop.train.validate import Validation
 
 SAMPLE_PROMPT_TOKENS, SAMPLE_TOKENS = 32, 160
 
@@ -43,6 +46,7 @@ def finish(
     """
     settled, run, done = session.settled, session.settled.run, session.progress
     results = validate_all(session, prepared, progress)
+    _refuse_nan(results)
     for name, result in results.items():
         telemetry.event("validation", step=done.step, set=name, loss=result.loss, bits_per_byte=result.bits_per_byte)
     count = count_parameters(settled.model)
@@ -78,6 +82,14 @@ def finish(
     return write_summary(run_dir, facts)
 
 
+def _refuse_nan(results: Mapping[str, Validation]) -> None:
+    if bad := sorted(name for name, result in results.items() if not math.isfinite(result.loss)):
+        raise ExpectedNo(
+            f"the loss on {', '.join(bad)} is not finite at the end of training: the weights have diverged. Train "
+            "again with a lower optim.lr or optim.clip; `everyflop checkpoint list` shows the checkpoints before."
+        )
+
+
 def _sample(session: Session, prepared: Prepared) -> dict[str, str]:
     """Continue the beginning of the first validation document."""
     windows = next(iter(prepared.validation.values()))
@@ -90,7 +102,7 @@ def _sample(session: Session, prepared: Prepared) -> dict[str, str]:
         temperature=0.7,
         top_p=0.9,
         seed=session.settled.run.run.seed,
-        stop_id=prepared.eot_id,
+        stop_ids={prepared.eot_id},
     )
     given, text = prepared.tokenizer.decode([prompt, list(drawn)])
     return {"prompt": given, "text": text}
