@@ -1,5 +1,6 @@
 """Runs that stop, and go on."""
 
+import json
 import os
 import shutil
 import signal
@@ -221,3 +222,22 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(again, 
     assert event["path"] == str(newest)
     assert weights_of(run_dir) == plain.summary["weights_sha256"]
     assert open_checkpoint(newest).step == 12  # whole again
+
+
+def test_a_run_that_is_made_longer_is_not_finished_and_what_was_paid_stays_paid(
+    start_everyflop, everyflop, write_run_file, tmp_path
+):
+    run_file = write_run_file(tmp_path, money={"price_per_device_hour": 3600.0})
+    run_dir = tmp_path / "runs" / "tiny"
+    assert everyflop("train", run_file).code == 0
+    paid = json.loads((run_dir / "summary.json").read_text())["cost"]
+    longer = ("--resume", "--allow-change", "train.tokens=10M", "money.price_per_device_hour=36")
+    process = start_everyflop("train", run_file, *longer)
+    wait_for_step(run_dir, 16, process)  # it had twelve
+    process.kill()
+    process.communicate()
+
+    assert not (run_dir / "summary.json").exists()
+    line = read_lines(run_dir / "metrics.jsonl")[-1]
+    now = (line["seconds"] - paid) * 36 / 3600
+    assert line["cost"] == pytest.approx(paid + now, rel=1e-6)

@@ -216,13 +216,13 @@ def test_a_signal_during_the_last_save_loses_nothing(make_loop, run_dir, monkeyp
     assert [path.name for path in list_checkpoints(run_dir.checkpoints)] == ["step-00000012"]
 
 
-def test_time_held_includes_that_of_earlier_processes(make_loop, run_dir):
+def test_time_and_money_include_those_of_earlier_processes_at_their_price(make_loop, run_dir):
     loop = make_loop(train={"tokens": 512}, money={"price_per_device_hour": 36.0})
-    loop.session.progress.seconds = 1000.0
+    loop.session.progress.seconds, loop.session.progress.cost = 1000.0, 20.0
     clock = iter(range(100))
     loop.now_s = lambda: float(next(clock))
     loop.run()
 
     last = read_lines(run_dir.metrics)[-1]
     assert last["seconds"] > 1000
-    assert last["cost"] == pytest.approx(last["seconds"] / 100)  # 36 an hour is a hundredth a second
+    assert last["cost"] == pytest.approx(20 + (last["seconds"] - 1000) / 100)  # 36 an hour is a hundredth a second

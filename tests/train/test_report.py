@@ -70,14 +70,14 @@ def test_guards_are_those_of_the_commits_and_of_single_steps(two_islands):
 def test_a_run_without_islands_is_one_that_is_called_main(make_run, run_dir):
     run_dir.write_run(make_run(money={"price_per_device_hour": 36.0}))
     files = read_files(run_dir)
-    fixed = {"loss": 1.0, "tokens_per_s": 128.0, "step_s": 2.0, "island": "main", "cost": 0.0}
-    files.metrics.extend({"step": n, "tokens": 256 * n, "seconds": 3.0 * n, **fixed} for n in (1, 2))
+    fixed = {"loss": 1.0, "tokens_per_s": 128.0, "step_s": 2.0, "island": "main"}
+    files.metrics.extend({"step": n, "cost": 0.01 * n, "tokens": 256 * n, "seconds": 3.0 * n, **fixed} for n in (1, 2))
     files.events.append({"event": "skip", "time": "2026-01-01T00:00:00+00:00", "step": 2, "cause": "loss nan"})
     report = build_report(files)
     (main,) = report.islands
 
     assert (main.name, main.account.held_s, main.account.train_s, main.account.tokens) == ("main", 6.0, 4.0, 512)
-    assert report.cost == pytest.approx(0.06)  # 6 s at 36 an hour
+    assert report.cost == pytest.approx(0.02), "as it was paid, whatever today's price"
     assert [(one.where, one.why) for one in report.decisions] == [("step 2", "loss nan")]
 
 

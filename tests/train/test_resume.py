@@ -134,5 +134,25 @@ def test_a_tokenizer_that_is_gone_is_taken_from_the_runs_own_copy(find, save_at,
 
     assert start.settled.run.data.tokenizer == str(run_dir.path)
     assert start.changes == {}
-    note_data(start, prepare(start.settled.run).fingerprint)
+    note_data(start, prepare(start.settled.run))
     assert start.changes == {}, "its content is the same"
+
+
+def test_another_tokenizer_for_the_same_text_is_a_change(find, save_at):
+    save_at(3)
+    start = find()
+    prepared = prepare(start.settled.run)
+    other = prepared.folder.parent / "other.json"
+    other.write_bytes(prepared.tokenizer_path.read_bytes().replace(b'"merges"', b' "merges"'))
+    prepared.tokenizer_path = other
+    note_data(start, prepared)
+
+    assert [*start.changes] == ["tokenizer"]
+
+
+def test_weights_that_a_run_started_from_may_be_gone_when_it_goes_on(find, save_at, device, run_dir):
+    save_at(3)
+    start = find(model={"init_from": "gone"})
+
+    assert start.checkpoint is not None
+    assert build_run_model(start.settled, device, resumed=True)

@@ -113,3 +113,25 @@ def test_a_tokenizer_in_the_home_folder_comes_with_the_files_beside_it(
     keep_tokenizer(run_dir, DataSpec(tokenizer="~/own"), prepared)
 
     assert (run_dir.path / "tokenizer_config.json").read_text() == "{}"
+
+
+def test_no_file_of_a_folder_called_train_is_taken_for_a_tokenizers(make_session, run_dir, tmp_path, monkeypatch):
+    session = make_session()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "tokenizer_config.json").write_text("{}")
+    keep_tokenizer(run_dir, session.settled.run.data, prepare(session.settled.run))
+
+    assert (run_dir.path / "tokenizer.json").exists()
+    assert not (run_dir.path / "tokenizer_config.json").exists()
+
+
+def test_time_of_a_checkpoint_from_before_costs_were_kept_is_charged_at_todays_price(make_session, run_dir):
+    session = make_session(money={"price_per_device_hour": 36.0})
+    session.progress.seconds = 100.0
+    path = save_session(session, run_dir, prepare(session.settled.run))
+    checkpoint = open_checkpoint(path)
+    del checkpoint.state["progress"]["cost"]
+    restore_session(session, checkpoint)
+
+    assert session.progress.cost == pytest.approx(1.0)

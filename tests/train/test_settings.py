@@ -130,10 +130,16 @@ def test_changes_that_leave_the_weights_alone_are_not_named(make_settled):
         data={"prepared_dir": "elsewhere"},
         train={"validate_every_steps": 3, "validate_windows": 7},
         checkpoint={"every_steps": 1, "keep": 9},
-        money={"currency": "CNY", "price_per_device_hour": 2.0, "example": True},
+        money={"price_per_device_hour": 2.0, "example": True},
     )
 
     assert changed_numerics(changed.run, make_settled().run) == {}
+
+
+def test_another_currency_is_named(make_settled):
+    changed = make_settled(money={"currency": "CNY"})
+
+    assert [*changed_numerics(changed.run, make_settled().run)] == ["money.currency"]
 
 
 def test_several_changes_are_all_named(make_settled):

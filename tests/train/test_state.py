@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from everyflop.model.moe.balance import RouterStats
-from everyflop.train.state import RouterLogits
+from everyflop.train.state import Progress, RouterLogits
 
 
 def stats(n_experts: int, logit_sum: float, logit_square_sum: float) -> RouterStats:
@@ -33,3 +33,23 @@ def test_logits_that_never_vary_have_a_deviation_of_zero_and_no_nan():
     logits = RouterLogits(torch.tensor([0.1]), torch.tensor([0.1**2 - 1e-6]))
 
     assert logits.std_L.tolist() == [0]
+
+
+def test_time_is_paid_at_the_price_of_its_day_and_time_without_a_price_makes_the_cost_unknown():
+    done = Progress()
+    done.charge(3600.0, 4.0)
+    done.charge(1800.0, 1.0)
+
+    assert (done.seconds, done.cost) == (5400.0, 4.5)
+    done.charge(1.0, None)
+    done.charge(1.0, 4.0)
+    assert done.cost is None
+
+
+def test_what_an_earlier_process_paid_stays_paid():
+    done = Progress(seconds=10.0, cost=1.0)
+    done.catch_up({"seconds": 5.0, "cost": 0.5})
+    assert (done.seconds, done.cost) == (10.0, 1.0)
+    done.catch_up({"seconds": 50.0, "cost": 7.0})
+
+    assert (done.seconds, done.cost) == (50.0, 7.0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from everyflop.base.errors import ExpectedNo
-from everyflop.train import timed_step
+from everyflop.train import session, timed_step
 from everyflop.train.step import LocalStep
 from everyflop.train.step_speed import measure_steps
 
@@ -82,7 +82,7 @@ def test_a_model_that_cannot_fit_is_an_expected_no_before_anything_is_built(
     make_settled, device, recorder, monkeypatch
 ):
     # 40,800 parameters with 16 bytes each: see test_first_screen.py for their number.
-    monkeypatch.setattr(timed_step, "total_bytes", lambda _: 16 * 40_800 - 1)
+    monkeypatch.setattr(session, "total_bytes", lambda _: 16 * 40_800 - 1)
 
     with pytest.raises(ExpectedNo, match=r"lower model\.n_layers = 2 or model\.n_experts = 4"):
         measure_steps(make_settled(), device, seconds=0.0, progress=recorder)

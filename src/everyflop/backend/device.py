@@ -66,10 +66,17 @@ def _cpu_has_fast_bf16() -> bool:
     return any(found.get(unit, False) for unit in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
+def instruction_set() -> str:
+    """Return what a processor computes with: libraries choose by all of it, and round otherwise with another."""
+    has = getattr(torch.cpu, "get_capabilities", dict)()
+    units = [unit for unit in ("avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16") if has.get(unit)]
+    return ", ".join([torch.backends.cpu.get_cpu_capability(), has.get("cpu_name", platform.processor()), *units])
+
+
 def arithmetic(device: torch.device) -> str:
     """Return what decides how a device rounds sums: where it is the same, so are the bits of an optimizer's step."""
     if device.type == "cpu":
-        kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+        kind = f"{platform.machine()} {instruction_set()}, {torch.get_num_threads()} threads"
     else:
         name = getattr(torch.get_device_module(device), "get_device_name", lambda: device.type)
         kind = f"{device.type} {name()}"

@@ -112,7 +112,7 @@ class _Process:
         start = self._find_start(under_way=under_way)
         settled = self.settled = start.settled
         torch.set_num_threads(settled.threads)
-        model = build_run_model(settled, self.device)
+        model = build_run_model(settled, self.device, resumed=start.checkpoint is not None)
         self.measured = self._forecast(model, under_way=under_way)
         self.tokens_per_s = self.measured.tokens_per_s / self.spec.slowdown
         if under_way:  # what was measured before the run began knew nothing of its neighbours
@@ -176,7 +176,7 @@ class _Process:
 
     def _refuse_changes(self, start: Start) -> None:
         """Raise UsageError where the checkpoint here is of another run than this: its own or that of another island."""
-        note_data(start, self.prepared.fingerprint)
+        note_data(start, self.prepared)
         if not self.allow_change:
             refuse_changes({key: change for key, change in start.changes.items() if not key.startswith(OWN)})
 

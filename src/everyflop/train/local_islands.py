@@ -121,7 +121,7 @@ def train_local(
             lines.append(("resumes", "from the newest checkpoint that any island has, if there is one"))
         show_lines(lines, out)
         prepared = prepare(start.settled.run, progress=progress)  # once, before all islands want it at the same time
-        note_data(start, prepared.fingerprint)
+        note_data(start, prepared)
         if not allow_change:
             refuse_changes(start.changes)
         if start.changes:

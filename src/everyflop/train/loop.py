@@ -42,27 +42,34 @@ class Loop:
     expert_load: list[list[float]] = field(default_factory=list)
     """Of the last step: for each router, each expert's tokens over the mean."""
     saved_step: int | None = None
+    charged_s: float = 0.0
+    """Until when time is charged."""
 
     def run(self) -> None:
         """Train until the run's tokens are used up. Raises Interrupted after saving, when a signal asked for it."""
         run, progress = self.session.settled.run, self.session.progress
         train = run.train
-        held_before_s, started_s = progress.seconds, self.now_s()
+        self.charged_s = self.now_s()
         with StopRequest() as stop, self.display:
             while stop.signal is None and (batch_tokens := self._next_batch_tokens()):
                 began_s = self.now_s()
                 record = self._step_or_save(batch_tokens)
-                progress.seconds = held_before_s + self.now_s() - started_s
+                self._charge()
                 self._record(record, batch_tokens, step_s=self.now_s() - began_s)
                 refuse_divergence(progress)
                 if _due(progress.step, train.validate_every_steps):
                     self._validate_some()
                 if _due(progress.step, run.checkpoint.every_steps):
                     self._save("due")
-            progress.seconds = held_before_s + self.now_s() - started_s
+            self._charge()
             self._save("end of training" if stop.signal is None else "stopped by a signal")
         if stop.signal is not None:
             raise Interrupted(stop.signal, f"Stopped after step {progress.step}; everything is saved.")
+
+    def _charge(self) -> None:
+        now_s = self.now_s()
+        self.session.progress.charge(now_s - self.charged_s, self.meter.money.price_per_device_hour)
+        self.charged_s = now_s
 
     def _next_batch_tokens(self) -> int:
         """Return the tokens of the next step; 0 when the run's tokens are used up."""
@@ -121,7 +128,7 @@ class Loop:
             "step_s": step_s,
             "mfu": self.meter.mfu(tokens_per_s),
             "seconds": progress.seconds,
-            "cost": self.meter.cost(progress.seconds),
+            "cost": progress.cost,
             "island": "main",
         }
         self.telemetry.step(line)

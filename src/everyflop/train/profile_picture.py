@@ -1,9 +1,9 @@
 """Draw where a step's time goes beside what it would take at the peak."""
 
-import io
 from pathlib import Path
 
 from everyflop.base.files import write_atomic
+from everyflop.train.png import png
 from everyflop.train.profile import StepProfile
 
 
@@ -23,6 +23,4 @@ def draw_profile(found: StepProfile, path: Path) -> None:
     axes.set_xlabel("ms of an optimizer step")
     axes.set_title(f"{found.tokens_per_s:,.0f} tokens/s, MFU {100 * found.mfu:.0f} %")
     axes.legend(loc="lower right")
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=120)
-    write_atomic(path, picture.getvalue())
+    write_atomic(path, png(figure, dpi=120))

@@ -7,7 +7,6 @@ on an island that stands in for another device is simulated, and marked so.
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from everyflop.accounting.money import cost
 from everyflop.accounting.parameters import count_parameters
 from everyflop.islands.roster import Account
 from everyflop.spec.islands import IslandSpec
@@ -146,7 +145,8 @@ def _alone(files: RunFiles) -> IslandSums:
     seconds = files.summary["seconds"] if files.summary else lines[-1]["seconds"] if lines else 0.0
     trained_s = sum(line["step_s"] for line in lines)
     account = Account(held_s=seconds, train_s=trained_s, tokens=files.tokens, steps=files.steps)
-    return IslandSums(ALONE, False, 1, price, account, None if price is None else cost(seconds, price))
+    paid = files.summary["cost"] if files.summary else lines[-1]["cost"] if lines else 0.0
+    return IslandSums(ALONE, False, 1, price, account, paid if price is not None or paid else None)
 
 
 def parameters_of(files: RunFiles) -> int | None:

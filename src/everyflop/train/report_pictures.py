@@ -4,7 +4,6 @@ Colours are those of Okabe and Ito, which every colour vision keeps apart (jfly.
 what waits differ in lightness too, and marks in shape.
 """
 
-import io
 from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from everyflop.base.units import GIB, MIB, SECONDS_PER_DAY, SECONDS_PER_HOUR
+from everyflop.train.png import png
 from everyflop.train.report import Report
 from everyflop.train.report_clock import Lane
 from everyflop.train.report_curves import Floats, merge_steps, smooth, smooth_over, validations
@@ -57,7 +57,7 @@ def draw(report: Report) -> Pictures:
     }
     if not report.run.island:
         del drawers["traffic"]
-    return {name: _png(figure_of(report)) for name, figure_of in drawers.items()}
+    return {name: png(figure_of(report)) for name, figure_of in drawers.items()}
 
 
 def loss_figure(report: Report) -> "Figure":
@@ -276,9 +276,3 @@ def _explain_empty(axis: "Axes", lines: object) -> None:
         _say(axis, "no step yet")
         axis.set_xticks([])
         axis.set_yticks([])
-
-
-def _png(figure: "Figure") -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

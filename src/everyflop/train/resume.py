@@ -7,8 +7,10 @@ from typing import Any
 
 from everyflop.backend.device import Device
 from everyflop.base.errors import DamagedFile, InvalidFile, UsageError
+from everyflop.base.files import sha256_file
 from everyflop.base.progress import OpenProgress, quiet
 from everyflop.checkpoint import Checkpoint, newest_good
+from everyflop.data.prepared import Prepared
 from everyflop.infer.load import has_tokenizer, read_spec, tokenizer_file
 from everyflop.spec.read import parse_run
 from everyflop.spec.run import RunSpec
@@ -52,17 +54,25 @@ def settle_as_before(run: RunSpec, run_dir: RunDir, device: Device) -> Start:
     return Start(_settled(run, _earlier(run_dir, None), run_dir, device), None, {})
 
 
-def note_data(start: Start, fingerprint: str) -> None:
-    """Count it as a change where the checkpoint that a run goes on from was trained on other data."""
-    if start.checkpoint and (before := start.checkpoint.state["data_fingerprint"]) != fingerprint:
-        start.changes["data"] = [before, fingerprint]
+def note_data(start: Start, prepared: Prepared) -> None:
+    """Count it as a change where the checkpoint that a run goes on from was trained on other data or tokens.
+
+    A tokenizer that was trained anew, by another version of its library, may give the same text other tokens.
+    """
+    if start.checkpoint is None:
+        return
+    if (before := start.checkpoint.state["data_fingerprint"]) != prepared.fingerprint:
+        start.changes["data"] = [before, prepared.fingerprint]
+    then, now = (sha256_file(path) for path in (start.checkpoint.path / "tokenizer.json", prepared.tokenizer_path))
+    if then != now:
+        start.changes["tokenizer"] = [then[:16], now[:16]]
 
 
 def _settled(run: RunSpec, earlier: RunSpec | None, run_dir: RunDir, device: Device) -> Settled:
     if earlier is not None:
         run = _with_kept_tokenizer(keep_settled(run, earlier), run_dir)
     run = _with_its_tokenizer(run)
-    return settle(run, run.model or read_spec(Path(run.init_from or "")), device)
+    return settle(run, run.model or (earlier and earlier.model) or read_spec(Path(run.init_from or "")), device)
 
 
 def _newest_good(run_dir: RunDir, telemetry: Telemetry, progress: OpenProgress) -> Checkpoint | None:

@@ -1,5 +1,6 @@
 """Train a run from its file to its summary: everything between the command line and the loop."""
 
+import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from everyflop.base.files import write_json
 from everyflop.base.progress import progress
 from everyflop.data.prepare import prepare
 from everyflop.data.prepared import Prepared
+from everyflop.optim.batch import batch_tokens_at
 from everyflop.spec.run import RunSpec
 from everyflop.train.display import Display
 from everyflop.train.finish import finish
@@ -65,7 +67,7 @@ def train(
         torch.set_num_threads(start.settled.threads)
         session, measured = _build(start, device, out, resume=resume, planned=planned)
         prepared = prepare(start.settled.run, progress=progress)
-        note_data(start, prepared.fingerprint)
+        note_data(start, prepared)
         if not allow_change:
             refuse_changes(start.changes)
         _open_run_dir(start, session, run_dir, telemetry, prepared)
@@ -81,7 +83,7 @@ def train(
                 run_dir,
                 telemetry,
                 device=device,
-                cost=loop.meter.cost(session.progress.seconds),
+                cost=session.progress.cost,
                 plan=planned and planned.plan,
                 others_share=others_share(began, processor_use()),
             )
@@ -93,7 +95,7 @@ def _build(
     start: Start, device: Device, stream: TextIO, *, resume: bool, planned: Planned | None
 ) -> tuple[Session, Forecast]:
     run = start.settled.run
-    model = build_run_model(start.settled, device)
+    model = build_run_model(start.settled, device, resumed=start.checkpoint is not None)
     measured = forecast(start.settled, model, device)
     session = build_session(start.settled, model, device)
     if start.checkpoint is not None:
@@ -114,19 +116,24 @@ def _open_run_dir(start: Start, session: Session, run_dir: RunDir, telemetry: Te
     run_dir.write_run(start.settled.run)
     write_json(run_dir.data_manifest, prepared.manifest)
     keep_tokenizer(run_dir, start.settled.run.data, prepared)
-    lost = telemetry.rewind(session.progress.step)
-    if lost:  # steps that will be done again were paid for all the same
-        session.progress.seconds = max(session.progress.seconds, lost[-1].get("seconds", 0.0))
+    progress, lost = session.progress, telemetry.rewind(session.progress.step)
+    ended = [json.loads(run_dir.summary.read_bytes())] if run_dir.summary.exists() else []
+    for line in (*lost[-1:], *telemetry.starts(), *ended):  # what was paid stays paid
+        progress.catch_up(line)
+    if progress.tokens + batch_tokens_at(progress.tokens, start.settled.run.train) <= start.settled.run.train.tokens:
+        run_dir.summary.unlink(missing_ok=True)  # of a run that was shorter: this one is not finished
     telemetry.event(
         "start" if start.checkpoint is None else "resume",
-        step=session.progress.step,
+        step=progress.step,
         lost_steps=len(lost),
+        seconds=progress.seconds,
+        cost=progress.cost,
         changes=start.changes,
         environment=session.environment,
         kernels=[asdict(choice) for choice in session.kernels],
         data_fingerprint=prepared.fingerprint,
     )
-    telemetry.open_board(session.progress.step)
+    telemetry.open_board(progress.step)
 
 
 def _loop(

@@ -9,9 +9,13 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
-from everyflop.backend.device import DTYPES, Device
-from everyflop.base.errors import UsageError
+from everyflop.accounting.money import cost
+from everyflop.accounting.parameters import count_parameters
+from everyflop.backend.device import DTYPES, Device, instruction_set
+from everyflop.backend.memory import total_bytes
+from everyflop.base.errors import ExpectedNo, UsageError
 from everyflop.base.files import write_atomic
+from everyflop.base.units import GIB
 from everyflop.checkpoint import Checkpoint, save
 from everyflop.data.prepared import Prepared
 from everyflop.infer.load import read_weights
@@ -32,6 +36,9 @@ SCHEMA = 1
 COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "generation_config.json")
 """Files that lie beside a given tokenizer and say which of its tokens end a text; they go wherever it goes."""
 
+BYTES_PER_PARAMETER = 16
+"""fp32 weights, gradients and two moments of AdamW: the least that training holds."""
+
 SHAPELESS = {"init_std", "embed_std", "output_std", "mtp_loss_weight", "max_positions"}
 """Keys of a model that neither its tensors nor its speed depend on."""
 
@@ -51,11 +58,15 @@ class Session:
     """Which implementation of each kernel runs, and why."""
 
 
-def build_run_model(settled: Settled, device: Device) -> CausalLM:
-    """Return a run's model with its starting weights: seeded, or those of init_from."""
+def build_run_model(settled: Settled, device: Device, *, resumed: bool = False) -> CausalLM:
+    """Return a run's model with its starting weights: seeded, or those of init_from unless it is resumed.
+
+    Raises ExpectedNo where the device's memory is too small for its weights, gradients and moments.
+    """
     run, dtype = settled.run, DTYPES[settled.precision]
+    _refuse_too_large(settled.model, device)
     model = build_model(settled.model, seed=run.run.seed, device=device.torch, compute_dtype=dtype)
-    if run.init_from is not None:
+    if run.init_from is not None and not resumed:
         weights = read_weights(Path(run.init_from))
         _refuse_other_shape(settled.model, weights.spec, run.init_from)
         model.load_state_dict(weights.tensors)
@@ -88,7 +99,7 @@ def environment(settled: Settled, device: Device) -> dict[str, Any]:
     return {
         "torch": torch.__version__.partition("+")[0],
         "device": device.type,
-        "instruction_set": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else device.name,
+        "instruction_set": instruction_set() if device.type == "cpu" else device.name,
         "kernels": {choice.kernel: choice.implementation for choice in choices},
     }
 
@@ -109,6 +120,8 @@ def kernel_choices(settled: Settled, device: Device) -> list[Choice]:
 def keep_tokenizer(run_dir: RunDir, data: DataSpec, prepared: Prepared) -> None:
     """Put the tokenizer into the run directory, with the files that lie beside a given one."""
     write_atomic(run_dir.path / "tokenizer.json", prepared.tokenizer_path.read_bytes())
+    if data.tokenizer == "train":
+        return
     given = Path(data.tokenizer).expanduser()
     for file in [(given if given.is_dir() else given.parent) / name for name in COMPANIONS if given.exists()]:
         if file.is_file():
@@ -160,7 +173,20 @@ def restore_session(session: Session, checkpoint: Checkpoint) -> None:
     checkpoint.load_into(targets)
     moments = checkpoint.load("exp_avg", device=session.step.device)
     restore_optimizer(session.optimizer, moments, steps=checkpoint.state["optimizer_steps"])
-    session.progress = Progress(**checkpoint.state["progress"])
+    progress, price = checkpoint.state["progress"], session.settled.run.money.price_per_device_hour
+    then = {} if "cost" in progress else {"cost": None if price is None else cost(progress["seconds"], price)}
+    session.progress = Progress(**then, **progress)
+
+
+def _refuse_too_large(model: ModelSpec, device: Device) -> None:
+    count = count_parameters(model)
+    needed, there = BYTES_PER_PARAMETER * (count.total + count.mtp), total_bytes(device.torch)
+    if needed > there:
+        raise ExpectedNo(
+            f"weights, gradients and optimizer state need {needed / GIB:.1f} GiB, and {device.name} has "
+            f"{there / GIB:.1f} GiB. Take a smaller model, or a slice with the same widths: "
+            f"lower model.n_layers = {model.n_layers} or model.n_experts = {model.n_experts}."
+        )
 
 
 def _refuse_other_shape(wanted: ModelSpec, found: ModelSpec, path: str) -> None:

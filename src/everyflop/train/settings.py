@@ -124,11 +124,12 @@ NOT_NUMERIC = (
     "data.prepared_dir",
     "train.validate_",
     "checkpoint.",
-    "money.",
+    "money.price_per_device_hour",
+    "money.example",
     "data.tokenizer",
 )
-"""Keys that may change on resume: they do not touch the weights. What a tokenizer holds, wherever it lies, is in the
-data's fingerprint, which is compared as well."""
+"""Keys that may change on resume: they do not touch the weights. (A currency may not: sums of two
+make no sense.) What a tokenizer holds, wherever it lies, is in the data's fingerprint, which is compared as well."""
 
 
 def changed_numerics(run: RunSpec, earlier: RunSpec) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Where a run stands: a few integers, the routers' running statistics, and the ledger of skipped samples."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from everyflop.accounting.money import cost
 from everyflop.model.moe.balance import RouterStats
 
 STATISTICS_DECAY = 0.99
@@ -46,7 +48,19 @@ class Progress:
     samples: int = 0
     """Global sample number of the next window."""
     seconds: float = 0.0
-    """Time the devices were held for this run, over all its processes."""
+    """Time the devices were held for this run's steps and what comes between them, over all its processes."""
+    cost: float | None = 0.0
+    """Of that time, at the price of the day; None where some of it had no price."""
     skipped_in_a_row: int = 0
     ledger: list[dict[str, Any]] = field(default_factory=list)
     """Batches left out of training: first sample, count, step, cause."""
+
+    def charge(self, seconds: float, price_per_hour: float | None) -> None:
+        """Add time that the devices were held for."""
+        self.seconds += seconds
+        self.cost = None if self.cost is None or price_per_hour is None else self.cost + cost(seconds, price_per_hour)
+
+    def catch_up(self, line: Mapping[str, Any]) -> None:
+        """Take time and cost from a line of an earlier process that knew of more: what was paid stays paid."""
+        if line.get("seconds", 0.0) > self.seconds:
+            self.seconds, self.cost = line["seconds"], line.get("cost")

@@ -1,9 +1,9 @@
 """What a finished run leaves to read: summary.json, the loss curve, the report."""
 
-import io
 from typing import Any
 
 from everyflop.base.files import write_atomic, write_json
+from everyflop.train.png import png
 from everyflop.train.report import build_report
 from everyflop.train.report_files import read_files
 from everyflop.train.report_page import report_page
@@ -45,6 +45,4 @@ def loss_picture(metrics: list[dict[str, Any]], events: list[dict[str, Any]]) ->
     axes.set_ylabel("loss (nats a token)")
     axes.grid(alpha=0.3)
     axes.legend()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png(figure)

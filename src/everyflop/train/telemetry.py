@@ -32,6 +32,10 @@ class Telemetry:
             )
         return keep_lines(self.run_dir.metrics, lambda line: line["step"] <= step)
 
+    def starts(self) -> list[dict[str, Any]]:
+        """Return the events of this run's starts and resumes."""
+        return [line for line in read_lines(self.run_dir.events) if line.get("event") in ("start", "resume")]
+
     def open_board(self, after_step: int) -> None:
         """Start TensorBoard's writer; points after that step are replaced."""
         try:

@@ -2,26 +2,18 @@
 
 import time
 
-from everyflop.accounting.parameters import count_parameters
 from everyflop.backend.device import Device, synchronize
-from everyflop.backend.memory import forget_peak, total_bytes
-from everyflop.base.errors import ExpectedNo
-from everyflop.base.units import GIB
-from everyflop.spec.model import ModelSpec
+from everyflop.backend.memory import forget_peak
 from everyflop.train.random_windows import random_windows
 from everyflop.train.session import build_run_model, build_session
 from everyflop.train.settings import Settled
 from everyflop.train.update import attempt_step
-
-BYTES_PER_PARAMETER = 16
-"""fp32 weights, gradients and two moments of AdamW: the least that training holds."""
 
 
 class TimedStep:
     """Trains a fresh model, a step at each call. Raises ExpectedNo where the device's memory is too small."""
 
     def __init__(self, settled: Settled, device: Device):
-        _refuse_too_large(settled.model, device)
         forget_peak(device.torch)
         seq_len = settled.run.train.seq_len
         self.device, self.lr = device, settled.peak_lr
@@ -35,14 +27,3 @@ class TimedStep:
         loss = attempt_step(self.session, self.batch, lr=self.lr).loss
         synchronize(self.device.torch)
         return time.perf_counter() - began_s, loss
-
-
-def _refuse_too_large(model: ModelSpec, device: Device) -> None:
-    count = count_parameters(model)
-    needed, there = BYTES_PER_PARAMETER * (count.total + count.mtp), total_bytes(device.torch)
-    if needed > there:
-        raise ExpectedNo(
-            f"weights, gradients and optimizer state need {needed / GIB:.1f} GiB, and {device.name} has "
-            f"{there / GIB:.1f} GiB. Measure a slice of the model instead, with its own widths: "
-            f"lower model.n_layers = {model.n_layers} or model.n_experts = {model.n_experts}."
-        )

@@ -54,9 +54,11 @@ def memory_explained(micro_batch: int, kind: type[ExpectedNo] = ExpectedNo) -> I
     """Say what to do where the block needs more memory than the device has."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if type(error) is RuntimeError and "allocate memory" not in str(error):
+            raise  # on a processor torch has no error of its own for this
         raise kind(
-            f"the training step does not fit into the device's memory: {str(error).splitlines()[0]} "
+            f"the training step does not fit into the device's memory: {(str(error) or 'no memory').splitlines()[0]} "
             f"Lower train.micro_batch = {micro_batch}, or set train.recompute=layer."
         ) from None
 
