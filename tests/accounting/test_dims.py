@@ -34,3 +34,11 @@ def test_full_attention_counts_twice_the_causal_scores():
     assert full - none == pytest.approx(2 * (causal - none))
     # 32 layers, 32 heads of 128 for keys and values, 4096 keys, 2 FLOPs, forward and twice backward
     assert full - none == pytest.approx(3 * 2 * 32 * 32 * (128 + 128) * 4096)
+
+
+def test_mtp_layers_without_a_loss_cost_nothing_as_they_are_not_trained():
+    idle = preset("ling-mini-2.0").model_copy(update={"n_mtp_layers": 1, "mtp_loss_weight": 0.0})
+    without, trained = (idle.model_copy(update=more) for more in ({"n_mtp_layers": 0}, {"mtp_loss_weight": 0.1}))
+
+    assert dims_of(idle) == dims_of(without)
+    assert dims_of(trained).n_layers == dims_of(without).n_layers + 1

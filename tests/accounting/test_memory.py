@@ -177,3 +177,14 @@ def test_the_last_stage_of_a_model_that_begins_densely_holds_experts_alone():
     layer = 8 * 3 * 64 * 32 + 64 * 8 + TINY.attention_weights + 2 * 64  # experts, router, attention, norms
 
     assert parts_of(Layout(pp=2), dims)["weights"] == pytest.approx(2 * (4 * layer + 1_000_000 * 64))
+
+
+def test_virtual_stages_keep_micro_batches_in_flight_on_the_last_stage_too():
+    logits = replace(TINY, n_layers=8, n_dense_layers=8, vocab=50_000)
+    plain, virtual = (parts_of(Layout(pp=4, vpp=vpp), logits)["activations"] for vpp in (1, 2))
+
+    assert virtual == pytest.approx(plain * 5 / 2)  # ((vpp - 1) pp + 1) / vpp instead of one
+
+
+def test_mtp_layers_have_logits_of_their_own():
+    assert parts_of(Layout(), replace(TINY, extra_heads=1))["logits"] == 2 * 128 * 1000 * 8

@@ -67,6 +67,18 @@ def test_tensor_parallelism_divides_the_heads():
         measured(layout={"tp": 3, "dp": 1})
 
 
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        ({"dp": 8, "pp": 32}, r"layout\.pp 32 stages exceed model\.n_layers = 28"),
+        ({"dp": 128, "ep": 128}, r"layout\.ep 128 exceeds model\.n_experts = 64"),
+    ],
+)
+def test_a_layout_fits_its_model(layout: dict[str, int], said: str):
+    with pytest.raises(ValidationError, match=said):
+        measured(layout=layout, batch_tokens=4096 * 128)
+
+
 def test_no_step_takes_longer_than_a_day():
     with pytest.raises(ValidationError, match=r"take 3\.79 days"):
         measured(tokens_per_s_per_device=0.1)  # 262,144 tokens on 8 devices: 327,680 s

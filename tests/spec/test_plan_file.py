@@ -221,7 +221,10 @@ def test_a_torn_plan_is_refused_with_the_line_where_it_ends(body, file):
     assert (problem.key, problem.line) == ("JSON", text[: len(text) // 2].count("\n") + 1)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe{}", b"[1, 2]", b'"plan"', b"", b"schema = 1"])
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff\xfe{}", b"[1, 2]", b'"plan"', b"", b"schema = 1", b"[" * 100_000, b'{"schema": ' + b"9" * 5000 + b"}"],
+)
 def test_what_is_no_plan_at_all_is_refused_without_a_traceback(content, file):
     file.write_bytes(content)
 

@@ -33,6 +33,7 @@ def test_a_count_is_a_number_or_the_least_and_the_most(written: Any, least: int,
         ([True, 8], "whole numbers"),
         (None, "whole numbers"),
         ("many", "is not a count"),
+        (10**30, "more than there are"),
     ],
 )
 def test_a_count_that_is_none_is_refused(written: Any, said: str):

@@ -97,12 +97,12 @@ class Dims:
 
 
 def dims_of(spec: ModelSpec) -> Dims:
-    """Return the sizes of a model that everyflop can train."""
-    layers = spec.n_layers + spec.n_mtp_layers
+    """Return the sizes of a model that everyflop can train, without MTP layers that have no loss and stay untrained."""
+    mtp = spec.n_mtp_layers if spec.mtp_loss_weight else 0
     count = count_parameters(spec)
     return Dims(
         hidden=spec.hidden,
-        n_layers=layers,
+        n_layers=spec.n_layers + mtp,
         n_dense_layers=len(spec.dense_layers),
         vocab=spec.vocab_size,
         n_heads=spec.n_heads,
@@ -118,6 +118,6 @@ def dims_of(spec: ModelSpec) -> Dims:
         shared_width=spec.shared_width,
         window=spec.sliding_window or 0,
         windowed_share=int(spec.sliding_window is not None),
-        extra_heads=spec.n_mtp_layers,
+        extra_heads=mtp,
         tied=int(spec.tied_embeddings),
     )

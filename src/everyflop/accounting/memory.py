@@ -47,7 +47,7 @@ def memory(dims: Dims, layouts: Layouts, *, seq_len: Numbers, n_micro: np.ndarra
 
 def _stage(stage: Stage, dims: Dims, layouts: Layouts, seq_len: Numbers, n_micro: np.ndarray) -> dict[str, np.ndarray]:
     held = shard(dims, layouts, stage)
-    in_flight = np.ones(len(layouts)) if stage == "last" else _in_flight(layouts, n_micro, stage)
+    in_flight = _in_flight(layouts, n_micro, stage)
     has_logits = (layouts.pp == 1) | (stage == "last")
     activations = _activations(dims, held, layouts, seq_len, in_flight)
     logits = has_logits * _logits(dims, layouts, seq_len)
@@ -102,15 +102,18 @@ def _activations(dims: Dims, held: Shard, layouts: Layouts, seq_len: Numbers, in
 
 
 def _in_flight(layouts: Layouts, n_micro: np.ndarray, stage: Stage) -> np.ndarray:
-    """Return the micro-batches whose activations a stage keeps in 1F1B, more with virtual stages."""
+    """Return the micro-batches whose activations a stage keeps in 1F1B, more with virtual stages.
+
+    With them, rank r of pp goes forward (vpp - 1) pp + 2 (pp - 1 - r) + 1 times, each through 1 / vpp of its layers,
+    before it first goes back (Narayanan et al., arXiv 2104.04473).
+    """
     pp, vpp = layouts.pp, layouts.vpp
-    kept = np.where(vpp > 1, pp + (pp - 1) / vpp, pp)
-    if stage == "second":
-        kept = kept - np.where(vpp > 1, 2 / vpp, 1)
+    rank = {"first": 0, "second": 1, "last": pp - 1}[stage]
+    kept = np.where(vpp > 1, ((vpp - 1) * pp + 2 * (pp - 1 - rank) + 1) / vpp, pp - rank)
     return np.minimum(np.maximum(kept, 1), np.maximum(n_micro, 1))
 
 
 def _logits(dims: Dims, layouts: Layouts, seq_len: Numbers) -> np.ndarray:
     tokens = layouts.micro_batch * seq_len / layouts.cp
     each = np.where(layouts.sharding == SHARDINGS.index("zero3"), TORCH_LOGIT_BYTES, LOGIT_BYTES)
-    return tokens * dims.vocab / layouts.tp * each
+    return tokens * dims.vocab * (1 + dims.extra_heads) / layouts.tp * each

@@ -81,6 +81,11 @@ class MeasuredSpeed(Spec):
             found.append(("seq_len", f"{self.seq_len} exceeds model.max_positions = {self.model.max_positions}"))
         if self.model.n_heads % self.layout.tp:
             found.append(("layout.tp", f"{self.layout.tp} does not divide model.n_heads = {self.model.n_heads}"))
+        stages = self.layout.pp * self.layout.vpp
+        if stages > self.model.n_layers:
+            found.append(("layout.pp", f"{stages} stages exceed model.n_layers = {self.model.n_layers}"))
+        if self.layout.ep > max(self.model.n_experts, 1):
+            found.append(("layout.ep", f"{self.layout.ep} exceeds model.n_experts = {self.model.n_experts}"))
         step_s = self.batch_tokens / (self.tokens_per_s_per_device * self.layout.devices)
         if step_s > SECONDS_PER_DAY:
             took = f"makes a step of batch_tokens = {self.batch_tokens} take {step_s / SECONDS_PER_DAY:.3g} days"

@@ -52,6 +52,8 @@ def _json_object(path: Path) -> dict[str, Any]:
         raise InvalidFile(path, [Problem("JSON", f"is no UTF-8 text: {error.reason}", _PLAN_AGAIN)]) from None
     except json.JSONDecodeError as error:
         raise InvalidFile(path, [Problem("JSON", error.msg, _PLAN_AGAIN, line=error.lineno)]) from None
+    except (ValueError, RecursionError) as error:  # integers of thousands of digits; lists nested as deep
+        raise InvalidFile(path, [Problem("JSON", str(error), _PLAN_AGAIN)]) from None
     if not isinstance(body, dict):
         raise InvalidFile(path, [Problem("JSON", f"holds no object but {type(body).__name__}", _PLAN_AGAIN)])
     return body

@@ -94,4 +94,9 @@ def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
 
 def is_positive(value: Any) -> TypeGuard[float]:
     """Whether a value of a file is a positive number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value) and value > 0
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return isfinite(value) and value > 0
+    except OverflowError:  # an integer that no float holds
+        return False

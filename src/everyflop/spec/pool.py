@@ -16,6 +16,8 @@ CHECKPOINT_GB_PER_S = 0.2
 """Ling-1T saved in 30 s on 2,016 devices: about 12 bytes (weights and two moments in fp32) for each of 10**12
 parameters."""
 
+MOST_DEVICES = 10_000_000
+
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 """Three capital letters (ISO 4217), such as USD or CNY."""
 
@@ -29,6 +31,8 @@ def _count_range(value: Any) -> tuple[int, int]:
         raise ValueError("a pool has at least one device")
     if least > most:
         raise ValueError("the least comes first: write [least, most]")
+    if most > MOST_DEVICES:
+        raise ValueError(f"that many devices are more than there are: up to {MOST_DEVICES:,} are planned with")
     return least, most
 
 

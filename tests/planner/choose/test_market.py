@@ -1,5 +1,6 @@
 """Bills of islands, worked by hand."""
 
+import numpy as np
 import pytest
 
 from everyflop.planner.choose.market import Caps, bill_of, broken_caps
@@ -29,11 +30,26 @@ def test_the_slowest_link_holds_up_all():
     links = [[9.0, 9.0, 1.0], [9.0, 9.0, 9.0], [1.0, 9.0, 9.0]]
     made = market(("x", "y", "z"), gbit=links, exchange_gb=90.0)
 
-    assert made.exchange_s(0, 2) == pytest.approx(2 * 90 * 8, abs=0.01)
-    trio = [option(pool, 8, speed=100, price=1) for pool in range(3)]
-    tokens_per_s = 3 * 800
-    stop_s = made.exchange_s(0, 2)
-    assert bill_of(made, trio).kept_share == pytest.approx(1 / (1 + stop_s * tokens_per_s / made.tokens_between))
+    duo = [option(pool, 8, speed=100, price=1) for pool in (0, 2)]
+    stop_s, tokens_per_s = 2 * (90 * 8 + 0.001), 2 * 800
+    assert bill_of(made, duo).kept_share == pytest.approx(1 / (1 + stop_s * tokens_per_s / made.tokens_between))
+
+
+def test_the_coordinator_stands_where_exchanges_are_shortest():
+    links = [[9.0, 9.0, 1.0], [9.0, 9.0, 9.0], [1.0, 9.0, 9.0]]
+    made = market(("x", "y", "z"), gbit=links, exchange_gb=90.0)
+
+    assert made.stop_s(np.array([[0, 1, 2]])) == pytest.approx([2 * (90 * 8 / 9 + 0.001)]), "beside y"
+
+
+def test_islands_of_one_pool_share_the_link_to_the_coordinator():
+    made = market(gbit=[[90.0, 1.0], [1.0, 90.0]], exchange_gb=1.0)
+    line_ups = np.array([[0, 0, 1, 1], [0, 0, 0, 1]])
+
+    # two updates of 8 Gbit over 1 Gbit/s wherever it stands, or one where it stands beside the three
+    assert made.stop_s(line_ups) == pytest.approx([2 * (16 + 0.001), 2 * (8 + 0.001)])
+    assert made.stop_s(np.array([[0, 0, 0]])) == pytest.approx([2 * (2 * 8 / 90 + 0.001)]), "two others send to it"
+    assert made.stop_s(np.array([[0]])) == pytest.approx([0.0])
 
 
 @pytest.mark.parametrize(

@@ -110,3 +110,15 @@ def test_an_option_is_as_fast_as_failures_leave_its_layout():
     assert kept < 0.99
     assert option.tokens_per_s == pytest.approx(kept * found.tokens_per_s)
     assert option.money_per_hour == pytest.approx(64 * 2.8)
+
+
+def test_below_one_large_node_no_more_numbers_are_looked_at():
+    pod = {"device": "tpu-v5p", "count": [64, 640], "price_per_device_hour": 1.0}
+
+    assert 50 < len(offer(pod).counts(1)) <= 66
+
+
+def test_a_pool_whose_devices_always_fail_says_so():
+    supply = desk(fleet({**H100, "failures_per_device_day": 24, "count": 512}), max_islands=1).supply
+
+    assert supply.why_nothing(0) == "failures eat all of its time: look at failures_per_device_day = 24"

@@ -51,7 +51,12 @@ def test_numbers_that_cannot_be_right_are_named_and_count_as_blank():
 
 
 def test_nothing_is_divided_among_half_a_device():
-    assert keys_of_problems(tp="0.5", micro_batch="0.25") == ["micro_batch", "tp"]
+    assert keys_of_problems(tp="0.5", micro_batch="0.25", pp="2.5") == ["micro_batch", "tp", "pp"]
+
+
+def test_a_decimal_comma_is_none_between_thousands():
+    assert keys_of_problems(total_params_b="1,6") == ["total_params_b"]
+    assert numbers_of({"vocab": "1,000,000"})["vocab"] == 1_000_000
 
 
 def test_a_model_may_have_less_than_a_billion_parameters():

@@ -8,11 +8,16 @@ their updates to a coordinator, which sends them the merged one; nothing of it i
 
 from dataclasses import dataclass
 from math import exp, expm1, sqrt
+from typing import TypeVar
+
+import numpy as np
 
 from everyflop.base.units import SECONDS_PER_DAY
 
 TOLERATED_LOSS_SHARE = 0.05
 """The share of the time that the least link speed may cost."""
+
+Many = TypeVar("Many", float, np.ndarray)
 
 WAYS = 2
 """To the coordinator and back, one after the other."""
@@ -54,10 +59,10 @@ _HOPELESS = 30.0
 """Failures due before the next checkpoint, from which on nothing is ever finished."""
 
 
-def exchange_s(size_gb: float, *, gbit_per_s: float, latency_s: float = 0.0) -> float:
+def exchange_s(size_gb: Many, *, gbit_per_s: Many, latency_s: Many | float = 0.0) -> Many:
     """Return the seconds of one exchange: updates go to the coordinator, and when all are there the merged one back.
 
-    It stands beside one of the islands, whose links to the others are lines of their own.
+    It stands beside one of the islands; size_gb is all that travels each way over the link.
     """
     return WAYS * (size_gb * 8 / gbit_per_s + latency_s)
 

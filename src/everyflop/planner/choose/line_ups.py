@@ -1,6 +1,6 @@
 """Which pools could train together, with how many islands on each.
 
-A line-up fixes the pools of the islands but not their sizes. Its slowest link is known, so what exchanges take is too.
+A line-up fixes the pools of the islands but not their sizes. Its links are known, so what exchanges take is too.
 """
 
 import functools
@@ -56,15 +56,13 @@ def line_ups(market: Market, offered: Offered, islands: int, wanted: Wanted = AN
     """Return all line-ups of so many islands whose pools can exchange with each other and have what it takes."""
     linked = tuple(map(tuple, (market.gbit_per_s > 0).tolist()))
     pools, runs = _line_ups(linked, tuple(offered), islands, wanted)
-    stop_s, traffic = np.zeros(len(pools)), np.zeros(len(pools))
+    traffic = np.zeros(len(pools))
     if islands > 1:
         every = range(len(market.pools))
-        seconds = np.array([[market.exchange_s(a, b) if market.connected(a, b) else 0.0 for b in every] for a in every])
         prices = np.array([[market.traffic_price(islands, a, b) for b in every] for a in every])
         for one, other in combinations(range(islands), 2):
-            stop_s = np.maximum(stop_s, seconds[pools[:, one], pools[:, other]])
             traffic = traffic + prices[pools[:, one], pools[:, other]]
-    return LineUps(pools, runs, stop_s, traffic)
+    return LineUps(pools, runs, market.stop_s(pools), traffic)
 
 
 @functools.lru_cache(maxsize=256)

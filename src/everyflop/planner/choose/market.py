@@ -81,10 +81,24 @@ class Market:
         """Whether islands on these pools can exchange; also of one pool with itself."""
         return bool(self.gbit_per_s[pool, other] > 0)
 
-    def exchange_s(self, pool: int, other: int) -> float:
-        """Return the seconds of an exchange if this link is the slowest."""
-        link, latency = float(self.gbit_per_s[pool, other]), float(self.latency_s[pool, other])
-        return exchange_s(self.exchange_gb, gbit_per_s=link, latency_s=latency)
+    def stop_s(self, pools: np.ndarray) -> np.ndarray:
+        """Return (N,) the seconds of an exchange for N line-ups, (N, M), of islands on pools that can all exchange.
+
+        The coordinator stands beside the island where that is shortest. Islands of one pool share the link to it.
+        """
+        islands = range(pools.shape[1])
+        best = np.full(len(pools), np.inf)
+        for hub in islands:
+            others = [island for island in islands if island != hub]
+            slowest = np.zeros(len(pools))
+            for island in others:
+                sharing = sum((pools[:, other] == pools[:, island] for other in others), np.zeros(len(pools)))
+                link = pools[:, hub], pools[:, island]
+                size_gb, gbit_per_s = sharing * self.exchange_gb, self.gbit_per_s[link]
+                seconds = exchange_s(size_gb, gbit_per_s=gbit_per_s, latency_s=self.latency_s[link])
+                slowest = np.maximum(slowest, seconds)
+            best = np.minimum(best, slowest)
+        return best
 
     def traffic_price(self, islands: int, pool: int, other: int) -> float:
         """Return the price, for each token trained, of what two of the islands send each other.
@@ -129,7 +143,7 @@ def bill_of(market: Market, islands: Sequence[Option]) -> Bill:
     """Return the bill of islands that can all exchange with each other."""
     pairs = list(combinations([island.pool for island in islands], 2))
     raw = sum(island.tokens_per_s for island in islands)
-    stop_s = max((market.exchange_s(*pair) for pair in pairs), default=0.0)
+    stop_s = float(market.stop_s(np.array([[island.pool for island in islands]]))[0])
     kept = kept_after_exchanges(raw, exchange_s=stop_s, tokens_between=market.tokens_between)
     needed = market.tokens_needed(len(islands))
     seconds = needed / (raw * kept)

@@ -59,7 +59,9 @@ class Offer:
         """Return about so many numbers of a range's devices: all whole nodes, or those in even ratios."""
         (least, most), node = self.pool.count, self.hardware.devices_per_node
         if (most - least) // node < counts:
-            return {least, most, *(n for n in map(self.whole_nodes, range(least, most)) if n >= least)}
+            every = {least, most, *(n for n in map(self.whole_nodes, range(least, most)) if n >= least)}
+            if len(every) <= counts + 2:  # below one node every number of devices counts as whole
+                return every
         ratios = (least * (most / least) ** (step / (counts - 1)) for step in range(counts))
         return {least, most, *(max(self.whole_nodes(count), least) for count in ratios)}
 
@@ -86,13 +88,14 @@ def offers_of(fleet: Fleet, catalog: Catalog) -> tuple[list[Offer], dict[str, st
     unusable: dict[str, str] = {}
     for pool in fleet.pools:
         device, notes = filled(known.find(pool.device), known)
-        node = pool.devices_per_node or device.scale_up_domain or 1
         network = pool.scale_out_gbit_per_s or device.scale_out_gbit_per_s
         try:
-            chip, assumed = chip_of(device, scale_out_gbit_per_s=network, domain=node)
+            domain = pool.devices_per_node or device.scale_up_domain
+            chip, assumed = chip_of(device, scale_out_gbit_per_s=network, domain=domain)
         except UsageError as error:
             unusable[pool.name] = str(error)
             continue
+        node = int(chip.domain)
         if pool.most_devices <= node:
             assumed = tuple(note for note in assumed if "network" not in note)
         hardware = Hardware(device, node, float(chip.between_bytes_per_s) * 8 / 1e9)

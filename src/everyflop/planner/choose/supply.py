@@ -55,6 +55,8 @@ class Supply:
                 f"the model does not fit: of all layouts on up to {most:,} devices the smallest needs "
                 f"{least_gib:,.1f} GiB of a device and {search.limit_gib:,.1f} GiB are usable"
             )
+        if any(self.found(pool, count, self.workload.batch_seqs) for count in offer.anchors):
+            return f"failures eat all of its time: look at failures_per_device_day = {offer.pool.failure_rate:g}"
         return (
             f"no layout on up to {most:,} devices suits the model and a batch of {self.workload.batch_seqs:,} sequences"
         )

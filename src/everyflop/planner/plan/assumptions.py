@@ -18,6 +18,8 @@ def _assumptions(desk: Desk, choices: Sequence[Settled], workload: Workload) -> 
     yield "Limits are held against median predictions (P50); intervals are those of speeds, nothing else is varied."
     if desk.caps.days is None and any(offer.pool.least_devices < offer.pool.most_devices for offer in offers):
         yield "Without a deadline the cheapest may be slow: of a range of devices, few cost least."
+    if workload.model.n_mtp_layers and not workload.model.mtp_loss_weight:
+        yield "The MTP layer is not trained and costs nothing, as model.mtp_loss_weight is 0."
     yield from _devices(offers)
     if workload.precision == "fp8" and (without := [o.pool.name for o in offers if not o.hardware.device.fp8_tflops]):
         yield f"{_and(without)} compute in bf16, having no fp8."
@@ -29,7 +31,7 @@ def _assumptions(desk: Desk, choices: Sequence[Settled], workload: Workload) -> 
     if any(len(choice.islands) > 1 for choice in choices):
         yield (
             "Islands train parts of the batch in proportion to their speeds, send their updates to a coordinator "
-            "beside one of them and wait for the merged one, at the speed of the slowest link."
+            "beside one of them and wait for the merged one; islands of one pool share the link to it."
         )
 
 

@@ -29,7 +29,8 @@ def why(desk: Desk, best: Settled, alone: Sequence[Settled], mixed: Sequence[Set
 def _why_none(desk: Desk) -> str:
     """Say why there is no mix at all."""
     if max(desk.options) == 1:
-        return "only one island is allowed"
+        alone = desk.supply.workload.batch_seqs == 1
+        return "a batch of one sequence is for one island" if alone else "only one island is allowed"
     pools = {option.pool for offered in desk.options.values() for option in offered}
     if any(desk.market.connected(*pair) for pair in combinations(sorted(pools), 2)):
         return "no mix keeps to what pools and suppliers may train"

@@ -19,6 +19,7 @@ from everyflop.accounting.layouts import Layouts
 from everyflop.catalog.catalog import Catalog
 from everyflop.catalog.fill import filled
 from everyflop.catalog.load import load_catalog
+from everyflop.planner.predict.doubts import says_nothing
 from everyflop.planner.predict.fitting import Measured, calibrate
 from everyflop.planner.rows.cells import Row
 from everyflop.planner.rows.line import REAL_IMBALANCE
@@ -47,6 +48,7 @@ class Predictor:
 
     def with_measured(self, speeds: Sequence[MeasuredSpeed], catalog: Catalog) -> "Predictor":
         """Return a predictor that knows a user's measurements too."""
+        speeds = [speed for speed in speeds if not says_nothing(speed, catalog)]
         if not speeds:
             return self
         found = [self._residual(speed, catalog) for speed in speeds]

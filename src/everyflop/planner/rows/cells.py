@@ -71,7 +71,7 @@ def _is_blank(text: str) -> bool:
 
 def _number(text: str) -> float | None:
     try:
-        value = float(re.sub(r"(?<=\d)[_, ](?=\d)", "", text))
+        value = float(re.sub(r"(?<=\d)[_ ](?=\d)|(?<=\d),(?=\d{3}(?!\d))", "", text))
     except ValueError:
         return None
     return value if value == value and abs(value) != float("inf") else None
@@ -82,5 +82,7 @@ def _why_wrong(column: str, value: float) -> str:
         return "is negative"
     if value > MOST:
         return f"is above {MOST:.0e}"
+    if column not in COUNTS_B and value >= 1 and value != int(value):
+        return "is no whole number"
     too_small = (value < 1 and column in AT_LEAST_ONE) or (0 < value < 1 and column not in COUNTS_B)
     return "is below 1" if too_small else ""

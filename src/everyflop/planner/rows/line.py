@@ -107,10 +107,10 @@ class Line:
         dp = max(self.devices // (tp * pp * cp), 1)
         if (taken := tp * pp * cp * (self.cells["dp"] or dp)) != self.devices:
             self.notes.append(f"its layout takes {taken:g} devices, not {self.devices:g}: {dp:g} replicas assumed")
-        self._note_impossible(ep)
+        self._note_impossible(ep, dp)
         return {"tp": tp, "pp": pp, "cp": cp, "ep": ep, "etp": self.cells["etp"] or self._etp(tp, cp, ep, dp), "dp": dp}
 
-    def _note_impossible(self, ep: float) -> None:
+    def _note_impossible(self, ep: float, dp: float) -> None:
         """Note what no run can be; it is predicted all the same."""
         cells, dims = self.cells, self.dims
         above = {
@@ -120,6 +120,8 @@ class Line:
             f"pp above {dims.n_layers:g} layers": (cells["pp"] or 1) * (cells["vpp"] or 1) > dims.n_layers,
             "topk above experts": self.is_moe and dims.experts_per_token > dims.n_experts,
             "kv_heads above heads": dims.n_kv_heads > dims.n_heads,
+            "ep above tp x cp x dp": ep * (cells["etp"] or 1) > max(self.devices // (cells["pp"] or 1), 1),
+            "global_batch_seqs below dp": bool(cells["global_batch_seqs"]) and self.batch(dp) < dp,
             "tp, pp and cp above n_devices": np.prod([cells[k] or 1 for k in ("tp", "pp", "cp")]) > self.devices,
         }
         if found := [what for what, is_so in above.items() if is_so]:
