@@ -44,8 +44,9 @@ STEPS, VALIDATIONS = 2000, 20
 SIZES = {"-1k": (2048, 1000), "-4k": (4096, 1000)}
 """How the names of arms end whose batches and numbers of steps are others."""
 ALL_WINDOWS = 1_000_000
-LR = islands_run.LR
-"""Arms have a factor on it. Each sync is at the best of those tried with its batch and steps."""
+LR, BEST = 4e-3, 0.7
+"""Arms have a factor on LR, by default the best of those that were tried over STEPS: bench/islands.toml has it. Each
+sync is at the best of those tried with its batch and steps."""
 Curve = list[tuple[float, float]]
 Run = tuple[str, int, str]
 """Arm, seed and machine."""
@@ -55,7 +56,7 @@ CONTROLS = {"never": 0.2, "mix-never": 0.2}
 
 
 def arm(
-    name: str, steps: int, m: int = 2, *, lr: float = 1.0, even: bool = False, **more: Any
+    name: str, steps: int, m: int = 2, *, lr: float = BEST, even: bool = False, **more: Any
 ) -> tuple[str, dict[str, Any]]:
     """Return an arm: H = steps over m islands; `lr` is a factor on LR, shares are sixteenths of a batch."""
     batch, run_steps = next((size for end, size in SIZES.items() if name.endswith(end)), (BATCH_TOKENS, STEPS))
@@ -76,11 +77,11 @@ def arm(
 
 ARMS = dict(
     [
-        arm("sync", 8, 1, lr=0.7),
-        *(arm(f"sync-lr{lr:g}", 8, 1, lr=lr) for lr in (1.0, 1.4)),
+        arm("sync", 8, 1),
+        *(arm(f"sync-lr{lr:g}", 8, 1, lr=lr) for lr in (0.5, 1.0, 1.4)),
         *(arm(f"h{steps}", steps) for steps in (2, 4, 8, 24, 100)),
         *(arm(f"h{steps}-start", steps, sync_share=0.2) for steps in (8, 24)),
-        *(arm(f"h{steps}-start-lr0.7", steps, lr=0.7, sync_share=0.2) for steps in (8, 24)),
+        *(arm(f"h{steps}-start-lr1", steps, lr=1.0, sync_share=0.2) for steps in (8, 24)),
         *(arm(f"h{steps}-m4-start", steps, 4, sync_share=0.2) for steps in (8, 24)),
         *(arm(f"h{steps}-m4", steps, 4) for steps in (4, 8)),
         *(arm(f"h{steps}-int8-start", steps, compress="int8", sync_share=0.2) for steps in (8, 24)),
@@ -100,16 +101,15 @@ ARMS = dict(
         arm("h8-start5-4k", 8, lr=1.4, sync_share=0.05),
         arm("h8-grow-4k", 8, lr=1.4, grow=0.03),
         *(arm(f"h{steps}-start-4k", steps, lr=1.4, sync_share=0.2) for steps in (8, 24)),
-        arm("h24-start-lr1-4k", 24, sync_share=0.2),
-        arm("sync-1k", 8, 1),
-        *(arm(f"h{steps}-1k", steps, lr=0.7) for steps in (4, 8, 24)),
-        arm("h4-int4-1k", 4, lr=0.7, compress="int4"),
-        arm("h8-lr1-1k", 8),
-        arm("h8-start-1k", 8, sync_share=0.2),
-        arm("h8-start-lr0.7-1k", 8, lr=0.7, sync_share=0.2),
-        arm("h24-start-1k", 24, sync_share=0.2, lr=0.7),
-        *(arm(f"h{steps}-m4-1k", steps, 4, lr=0.7) for steps in (4, 8)),
-        arm("never-1k", 24, lr=0.7, exchange=False),
+        arm("h24-start-lr1-4k", 24, lr=1.0, sync_share=0.2),
+        arm("sync-1k", 8, 1, lr=1.0),
+        *(arm(f"h{steps}-1k", steps) for steps in (4, 8, 24)),
+        arm("h4-int4-1k", 4, compress="int4"),
+        arm("h8-lr1-1k", 8, lr=1.0),
+        arm("h8-start-lr1-1k", 8, lr=1.0, sync_share=0.2),
+        *(arm(f"h{steps}-start-1k", steps, sync_share=0.2) for steps in (8, 24)),
+        *(arm(f"h{steps}-m4-1k", steps, 4) for steps in (4, 8)),
+        arm("never-1k", 24, exchange=False),
     ]
 )
 

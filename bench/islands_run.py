@@ -10,8 +10,6 @@ import tomli_w
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "bench" / "islands.toml"
 SEQ_LEN, BATCH_TOKENS = 128, 2048
-LR = 4e-3
-"""Of islands; one process ends 0.005 lower at 2.8e-3 (two seeds of 2,000 steps)."""
 
 
 def write_run(
@@ -30,7 +28,6 @@ def write_run(
     run["run"] |= {"name": name, "out_dir": str(folder)}
     run["data"]["prepared_dir"] = str(ROOT / "runs" / "prepared")
     run["train"] |= {"batch_tokens": BATCH_TOKENS, "seq_len": SEQ_LEN}
-    run["optim"]["lr"] = LR
     for table, values in more.items():
         run[table] = {**run.get(table, {}), **values}
     run["train"]["tokens"] = round(steps * run["train"]["batch_tokens"])

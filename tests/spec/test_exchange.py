@@ -55,11 +55,11 @@ def test_a_synchronous_start_saves_what_it_did_in_the_runs_on_record(monkeypatch
     curves = islands_quality.curves()
     after_start, without = (
         {one["seed"]: one["penalty"] for one in islands_quality.penalties(name, curves)}
-        for name in ("h8-start-1k", BEST[2][8])
+        for name in ("h8-start-lr1-1k", BEST[2][8])
     )
     paired = fmean(after_start[seed] for seed in without) / fmean(without.values())
 
-    assert islands_quality.ARMS["h8-start-1k"]["how"]["sync_share"] == start
+    assert islands_quality.ARMS["h8-start-lr1-1k"]["how"]["sync_share"] == start
     assert pytest.approx(paired, abs=0.01) == STARTS[start]
     spec = ExchangeSpec(steps_between_exchanges=8, sync_share=start)
     assert spec.extra_tokens(2) == pytest.approx(MEASURED[2][8] * STARTS[start])
