@@ -22,6 +22,8 @@ def write_run(
 ) -> Path:
     """Write the file of a run with these [[island]] tables and this [islands] table; return its path.
 
+    Without a word on it, the run has no synchronous start.
+
     The run's folder is the path without its ending. `more` goes on top of the tables of these names.
     """
     run = tomllib.loads(CONFIG.read_text())
@@ -31,7 +33,7 @@ def write_run(
     for table, values in more.items():
         run[table] = {**run.get(table, {}), **values}
     run["train"]["tokens"] = round(steps * run["train"]["batch_tokens"])
-    run["island"], run["islands"] = [*islands], how
+    run["island"], run["islands"] = [*islands], {"sync_share": 0.0, **how}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.toml"
     path.write_text(tomli_w.dumps(run))

@@ -32,4 +32,5 @@ def test_it_says_what_plans_assume():
     how = ExchangeSpec()
 
     assert how.bytes_per_parameter == 1
-    assert f"every {how.steps_between_exchanges} steps in int8 unless" in PAGE
+    assert how.sync_share == 0
+    assert f"every {how.steps_between_exchanges} steps in int8, without a synchronous start, unless" in PAGE

@@ -9,7 +9,7 @@ from everyflop.spec.islands import IslandSpec, IslandsSpec
 def test_the_defaults_are_rounds_by_the_clock_from_the_first_step_on_and_plain_averaging_of_fp32():
     how = IslandsSpec()
 
-    assert (how.sync_share, how.steps, how.rounds) == (0.0, 4, "clock")
+    assert (how.sync_share, how.steps, how.rounds) == (0.2, 4, "clock")
     assert (how.outer_lr, how.outer_momentum, how.merge, how.compress) == (1.0, 0.0, "steps", "fp32")
     assert how.guards
 

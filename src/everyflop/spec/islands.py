@@ -59,8 +59,8 @@ class IslandsSpec(Spec):
     """Optimizer steps between two exchanges on average: fewer while the learning rate is high, and more where it is
     low. With 1, islands exchange gradients; "auto" chooses them from what the last exchange took and what longer rounds
     cost in learning, and needs rounds by the clock."""
-    sync_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of the run's tokens at its start over which gradients are exchanged at every step."""
+    sync_share: float = Field(default=0.2, ge=0, le=1)
+    """Share of the run's tokens at its start over which gradients are exchanged at every step; on thin links, 0."""
     rounds: Literal["clock", "steps"] = "clock"
     """"clock" ends a round when its time is up; "steps" after as many steps of every island, reproducibly."""
     round_s: float | None = Field(default=None, gt=0)
