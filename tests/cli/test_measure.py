@@ -125,5 +125,5 @@ def test_a_model_that_does_not_fit_is_an_expected_no(measure, tmp_path):
     ended = measure("--model", "ling-plus")
 
     assert ended.code == 3
-    assert "Measure a slice of the model instead" in ended.err
+    assert "a slice with the same widths: lower model.n_layers" in ended.err
     assert not (tmp_path / "measured.toml").exists()

@@ -40,7 +40,7 @@ def test_a_row_that_one_part_only_has_seen_moves_as_it_does_for_the_whole_batch(
 
     # What is left is weight decay, which acts on rows where they are: lr * 0.1 * the distance between parts.
     assert (mean - whole).abs().max() < 1e-5
-    assert whole.abs().mean() > 1e-3
+    assert whole.abs().mean() > 1e-4, "ten times what may be left"
 
 
 def test_plain_steps_would_move_it_by_the_share_of_that_part_only():
