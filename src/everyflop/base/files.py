@@ -68,19 +68,12 @@ def sync_folder(folder: Path) -> None:
     """Flush a folder's entries, so that a rename in it survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with _unless(errno.EINVAL):  # some network file systems cannot, and keep the order by themselves
-            os.fsync(handle)
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot, and keep the order by themselves
+            raise
     finally:
         os.close(handle)
-
-
-@contextlib.contextmanager
-def _unless(number: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno != number:
-            raise
 
 
 def sync_file(path: Path) -> None:

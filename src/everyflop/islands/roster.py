@@ -225,10 +225,8 @@ class Roster:
         """
         spent = max((one for one in known if one), key=lambda one: one["busy_s"], default=None)
         here, earlier = self.accounts, _accounts(spent)
-        self.accounts, self.rates = (
-            _accounts(commit),
-            {k: [*rates] for k, rates in (commit or NOTHING)["rates"].items()},
-        )
+        self.accounts = _accounts(commit)
+        self.rates = {key: [*rates] for key, rates in (commit or NOTHING)["rates"].items()}
         self.busy_s += (spent or NOTHING)["busy_s"]
         for name in sorted({*here, *earlier}):
             for key in SPENT:

@@ -33,10 +33,8 @@ class RoundLog:
 
     def went_on_without(self, record: dict[str, Any] | None) -> bool:
         """Whether a commit is of a past that the run has gone back from: there are later ones here, and not this."""
-        lines = read_lines(self.path)
-        if record is None or not lines:
-            return False
-        return record["time"] < lines[-1]["time"] and record not in lines
+        lines = read_lines(self.path) if record else []
+        return bool(record and lines and record["time"] < lines[-1]["time"]) and record not in lines
 
     def cut(self, round_number: int) -> int:
         """Drop the commits that led beyond a round, which nobody holds any more; return how many they were."""

@@ -69,8 +69,7 @@ def train_island(
         raise UsageError(f"the island '{name}' is of device '{spec.device}', and here is '{device.type}'.")
     own = RunDir(run.dir / "islands" / name)
     with locked(own.path / LOCK_NAME, busy=f"the island '{name}' of this run is in use by another process."):
-        process = _Process(run, spec, device, own)
-        process.allow_change = allow_change
+        process = _Process(run, spec, device, own, allow_change=allow_change)
         return process.train(coordinator, secret, tls)
 
 
@@ -91,7 +90,7 @@ def threads_of(run: RunSpec, spec: IslandSpec) -> int:
 class _Process:
     """What train_island holds together."""
 
-    def __init__(self, run: RunSpec, spec: IslandSpec, device: Device, own: RunDir):
+    def __init__(self, run: RunSpec, spec: IslandSpec, device: Device, own: RunDir, *, allow_change: bool):
         threads = threads_of(run, spec)
         self.run = run.model_copy(update={"run": run.run.model_copy(update={"threads": threads})})
         self.spec, self.device, self.own = spec, device, own
@@ -99,7 +98,7 @@ class _Process:
         """A clock of what this island does: a simulated device is slowed by a multiple of that."""
         self.shared, self.rounds = RunDir(run.dir), own.path / "rounds.jsonl"
         self.telemetry = Telemetry(self.shared)
-        self.allow_change = False
+        self.allow_change = allow_change
         """Whether it goes on from a checkpoint of other settings."""
         self.leads = False
         """Whether this island saves, validates and finishes for all."""
@@ -119,10 +118,10 @@ class _Process:
             self.tokens_per_s = newest_speed(self.rounds, self.spec.name) or self.tokens_per_s
         self.session = build_session(settled, model, self.device)
         self.prepared = prepare(settled.run, progress=progress)
-        self._refuse_changes(start)
         self.replica = Replica(self.session, self.run.islands)
         if under_way and not is_under_way(coordinator, secret, tls=tls):  # those who trained a moment ago have left
             start = self._find_start(under_way=False)
+        self._refuse_changes(start)
         if start.checkpoint is not None:
             self._restore(start.checkpoint)
         self._open_dirs()
@@ -182,9 +181,11 @@ class _Process:
 
     def _look_again(self, *, under_way: bool) -> None:
         """Take the newest checkpoint after all, where those who were to give this island their state have gone."""
-        if not under_way and (found := self._find_start(under_way=False).checkpoint) is not None:
-            with self.replica.lock:
-                self._restore(found)
+        if under_way or (start := self._find_start(under_way=False)).checkpoint is None:
+            return
+        self._refuse_changes(start)
+        with self.replica.lock:
+            self._restore(start.checkpoint)
 
     def _forecast(self, model: CausalLM, *, under_way: bool) -> Forecast:
         """Measure this island's speed, or take what its last process measured: others wait while it comes back."""

@@ -145,8 +145,8 @@ def _alone(files: RunFiles) -> IslandSums:
     seconds = files.summary["seconds"] if files.summary else lines[-1]["seconds"] if lines else 0.0
     trained_s = sum(line["step_s"] for line in lines)
     account = Account(held_s=seconds, train_s=trained_s, tokens=files.tokens, steps=files.steps)
-    paid = files.summary["cost"] if files.summary else lines[-1]["cost"] if lines else 0.0
-    return IslandSums(ALONE, False, 1, price, account, paid if price is not None or paid else None)
+    newest = files.summary or (lines[-1] if lines else {"cost": None if price is None else 0.0})
+    return IslandSums(ALONE, False, 1, price, account, newest["cost"])
 
 
 def parameters_of(files: RunFiles) -> int | None:
