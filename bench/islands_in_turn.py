@@ -4,16 +4,19 @@ What is computed is what islands and coordinator compute, by the same functions,
 left out is sockets, waiting and the clock. `bench/islands_quality.py check` compares it with real processes.
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 
 from everyflop.backend.device import detect
 from everyflop.data.prepare import prepare
-from everyflop.islands.codec import LARGEST, Flat, behind, decode, encode, encoded_bytes
-from everyflop.islands.commit import Merged, Update, merge_updates
-from everyflop.islands.flat import flatten, unflatten_into
+from everyflop.data.windows import WindowBatch
+from everyflop.islands.codec import Flat, behind, decode, encode_keeping, encoded_bytes
+from everyflop.islands.commit import Update, merge_updates
+from everyflop.islands.flat import flatten, gradients_of, unflatten_into
 from everyflop.islands.guards import REMEMBERED
 from everyflop.islands.rounds import Round, is_synchronous, stretched_steps, total_samples
 from everyflop.islands.samples import Ranges
@@ -21,9 +24,11 @@ from everyflop.spec.run import RunSpec
 from everyflop.train.local_steps import LocalSteps
 from everyflop.train.replica import Replica
 from everyflop.train.resume import settle_as_before
+from everyflop.train.router_vector import sums_from_vector, sums_to_vector
 from everyflop.train.run_dir import RunDir
 from everyflop.train.session import build_run_model, build_session
 from everyflop.train.simulated_device import SimulatedDevice
+from everyflop.train.step import StepSums
 from everyflop.train.update import compute, conclude
 from everyflop.train.validate import validate
 
@@ -64,7 +69,7 @@ class InTurn:
         self.sequences = sum(shares)
         self.step = self.sample = self.exchanges = 0
         self.rates: dict[str, list[float]] = {}
-        self.residual: Any = None
+        self.residual: Mapping[str, Flat] = {}
         self.curve: list[tuple[int, float]] = []
 
     @property
@@ -97,12 +102,30 @@ class InTurn:
         return self.curve
 
     def _whole_batch(self) -> None:
-        """Do a step as one process would; gradients of all islands' parts add up to its."""
+        """Do a step as one process would: what gradients of islands' parts add up to, rounded as they travel."""
         session, steps = self.replicas[0].session, self.islands[0]
         steps.begin = self._begin(1, self.sequences)
-        conclude(session, compute(session, steps.stream.batch(self.sample, self.sequences)), lr=steps.lr(0))
+        batch = steps.stream.batch(self.sample, self.sequences)
+        alone = self.how.compress == "fp32" or len(self.shares) == 1
+        conclude(session, compute(session, batch) if alone else self._added_up(batch), lr=steps.lr(0))
         session.progress.step += 1
         self.step, self.sample = self.step + 1, self.sample + self.sequences
+
+    def _added_up(self, batch: WindowBatch) -> StepSums:
+        """Put what the gradients of islands' parts of a batch add up to into the first replica's weights."""
+        session, plan = self.replicas[0].session, Round("gradients", 1, None, self.sequences, {})
+        updates: list[Update] = []
+        first, sums = self.sample, None
+        for steps, share in zip(self.islands, self.shares, strict=True):
+            part = steps.stream.batch(first, share)
+            sums = compute(session, part, whole=session.step.counts([batch]))
+            found = flatten(gradients_of(self.replicas[0].parameters)), sums_to_vector(sums)
+            updates.append(self._update(steps, plan, *found, steps=1, samples=share, reach=1.0))
+            first += share
+        assert sums is not None
+        gradient, statistics = self._merged(updates, plan)
+        unflatten_into(gradient, gradients_of(self.replicas[0].parameters))
+        return sums_from_vector(statistics.astype(np.float64), sums)
 
     def _spread(self) -> None:
         self.replicas[0].settle()
@@ -137,13 +160,13 @@ class InTurn:
             self._train(steps, plan, n, begins)
             begins += n * plan.shares[steps.spec.name]
         self.step, self.sample = self.step + n_steps, begins
-        updates = [self._update(one, n) for one, n in zip(self.islands, each, strict=True)] if self.exchange else []
+        updates = (
+            [self._moved(one, plan, n) for one, n in zip(self.islands, each, strict=True)] if self.exchange else []
+        )
         for steps in self.islands:
             steps.forget()
         if updates:
-            by_name = {one.island: one for one in updates}
-            merged = merge_updates(by_name, plan, self.how, rates=self.rates, residual=self.residual)
-            self._apply(merged, ahead)
+            self._apply(*self._merged(updates, plan), ahead)
         else:
             for replica in self.replicas:
                 replica.settle()
@@ -167,37 +190,41 @@ class InTurn:
                 steps.step(share)
         return handed_in
 
-    def _update(self, steps: LocalSteps, n_steps: int) -> Update:
-        """Return what an island hands in."""
-        replica = steps.replica
-        moved, statistics = replica.hand_in(n_steps)
-        wanted = moved if replica.residual is None else moved + replica.residual
-        payload = encode(wanted, self.how.compress, statistics)
-        if (how := self.how.compress) in LARGEST:
-            size = encoded_bytes(moved.size, how)
-            replica.residual = wanted - decode(payload[:size], how, moved.size)
-        sizes = {"n": moved.size, "dtype": moved.dtype.name, "hash": replica.hash}
-        sizes |= {"n_stats": statistics.size, "stats_dtype": statistics.dtype.name}
-        sizes |= {"weights": replica.weights, "arithmetic": replica.arithmetic, "skipped": 0}
-        work = {"steps": n_steps, "samples": steps.samples, "tokens": steps.samples * steps.seq_len}
-        work |= {"reach": replica.reach}
-        return Update(steps.spec.name, {**sizes, **work, "compress": self.how.compress}, payload, whole=True)
+    def _moved(self, steps: LocalSteps, plan: Round, n_steps: int) -> Update:
+        """Return what an island hands in after a round."""
+        found, reach = steps.replica.hand_in(n_steps), steps.replica.reach
+        return self._update(steps, plan, *found, steps=n_steps, samples=steps.samples, reach=reach)
 
-    def _apply(self, merged: Merged, ahead: int) -> None:
-        """Take the merged update after so many steps ahead of it, which stay on top."""
+    def _update(self, one: LocalSteps, plan: Round, array: Flat, statistics: Flat, **work: Any) -> Update:
+        replica, how = one.replica, self.how.compress
+        residual = replica.residual.get(plan.exchange)
+        payload, left = encode_keeping(array, how, statistics, residual=residual)
+        replica.residual = {} if left is None else {plan.exchange: left}
+        sizes = {"n": array.size, "dtype": array.dtype.name, "compress": how, "hash": replica.hash}
+        sizes |= {"n_stats": statistics.size, "stats_dtype": statistics.dtype.name}
+        work |= {"weights": replica.weights, "arithmetic": replica.arithmetic, "skipped": 0}
+        work["tokens"] = work["samples"] * self.run.train.seq_len
+        return Update(one.spec.name, {**sizes, **work}, payload, whole=True)
+
+    def _merged(self, updates: list[Update], plan: Round) -> tuple[Flat, Flat]:
+        """Return what a round comes to: the merged array, and statistics."""
+        by_name = {one.island: one for one in updates}
+        merged = merge_updates(by_name, plan, self.how, rates=self.rates, residual=self.residual)
         assert merged.applied, merged.verdicts
-        handed_in = self._train_ahead(min(ahead, self._planned_steps()))
         self.residual = merged.residual
         for name in merged.rates:
-            for key, rate in merged.rates_of(name, "weights").items():
+            for key, rate in merged.rates_of(name, plan.exchange).items():
                 self.rates[key] = [*self.rates.get(key, []), rate][-REMEMBERED:]
-        payload = memoryview(merged.payload)
+        n, how, form, payload = updates[0].header["n"], self.how.compress, merged.form, memoryview(merged.payload)
+        size = encoded_bytes(n, how)
+        return decode(payload[:size], how, n), behind(payload, form["n_stats"], form["stats_dtype"])
+
+    def _apply(self, update: Flat, statistics: Flat, ahead: int) -> None:
+        """Take the merged update after so many steps ahead of it, which stay on top."""
+        handed_in = self._train_ahead(min(ahead, self._planned_steps()))
         for place, replica in enumerate(self.replicas):
             on_top = flatten(replica.parameters) - handed_in[place] if handed_in else None
             anchor = replica.anchor_now()
-            size = encoded_bytes(anchor.size, merged.form["compress"])
-            update = decode(payload[:size], merged.form["compress"], anchor.size)
-            statistics = behind(payload, merged.form["n_stats"], merged.form["stats_dtype"])
             replica.move_to(replica.outer.apply(anchor, update), statistics, ahead=len(self.islands[place].lines))
             if on_top is not None:
                 unflatten_into(replica.anchor_now() + on_top, replica.parameters)

@@ -59,7 +59,7 @@ def merged(
     """Merge updates of a round that had `lost` more sequences in a step than these."""
     plan = Round(exchange, 1, None, sum(one.samples for one in updates) + lost, {one.island: 1 for one in updates})
     by_name = {one.island: one for one in updates}
-    return merge_updates(by_name, plan, IslandsSpec(**how), rates=rates or {}, residual=residual)
+    return merge_updates(by_name, plan, IslandsSpec(**how), rates=rates or {}, residual=residual or {})
 
 
 def numbers(result: Merged, n: int) -> list[float]:
@@ -111,10 +111,6 @@ def test_weights_are_merged_by_the_rule_of_the_run():
     assert merged(*pair, merge="steps").weights == pytest.approx({"a": 0.625, "b": 0.625})
     assert merged(*pair, merge="tokens").weights == {"a": 0.75, "b": 0.25}
     assert merged(*pair).steps == 5
-
-
-def test_gradients_travel_as_fp32_whatever_weights_do():
-    assert merged(update("a", [0.3]), exchange="gradients", compress="int8").form["compress"] == "fp32"
 
 
 @pytest.mark.parametrize(
@@ -249,24 +245,34 @@ def test_a_commit_says_of_each_update_what_became_of_it_and_holds_no_nan():
     json.dumps(entries, allow_nan=False)
 
 
+@pytest.mark.parametrize("exchange", ["gradients", "weights"])
 @pytest.mark.parametrize("how", LARGEST)
-def test_what_integers_round_off_is_carried_to_the_next_round(how: str):
+def test_what_integers_round_off_is_carried_to_the_next_exchange(how: str, exchange: Exchange):
     pair = [update("a", [1.0, 0.001]), update("b", [1.0, 0.001])]
+    once = numbers(merged(*pair, exchange=exchange, compress=how), 2)
     arrived, residual = 0.0, None
     for _ in range(50):
-        result = merged(*pair, compress=how, residual=residual)
+        result = merged(*pair, exchange=exchange, compress=how, residual=residual)
         residual = result.residual
         arrived += numbers(result, 2)[1]
 
-    assert numbers(merged(*pair, compress=how), 2)[1] == 0.0  # far less than half a scale, without a past
-    assert arrived == pytest.approx(0.05, abs=1.01 / LARGEST[how])
+    assert once[1] == 0.0  # far less than half a scale, without a past
+    assert arrived == pytest.approx(0.05 * once[0], abs=1.01 * once[0] / LARGEST[how])
 
 
 def test_a_round_that_is_not_applied_keeps_what_was_rounded_off():
-    kept = np.array([0.5], dtype=np.float32)
+    kept = {"weights": np.array([0.5], dtype=np.float32)}
 
     assert merged(update("a", [np.nan]), compress="int8", residual=kept).residual is kept
-    assert merged(update("a", [1.0]), exchange="gradients", compress="int8", residual=kept).residual is kept
+
+
+@pytest.mark.parametrize(("exchange", "other"), [("gradients", "weights"), ("weights", "gradients")])
+def test_what_was_rounded_off_one_kind_of_exchange_is_not_added_to_the_other(exchange: Exchange, other: Exchange):
+    kept = {other: np.array([50.0], dtype=np.float32)}
+    result = merged(update("a", [1.0]), exchange=exchange, compress="int8", residual=kept)
+
+    assert numbers(result, 1)[0] == pytest.approx(1.0, rel=0.01)
+    assert [*result.residual] == [exchange]
 
 
 @pytest.mark.parametrize("how", ["bf16", "int8", "int4"])

@@ -32,6 +32,24 @@ def test_exchanging_gradients_at_every_step_is_training_alone_on_the_whole_batch
     assert farthest(outcome.sessions["a"], outcome.sessions["b"]) == 0.0
 
 
+@pytest.mark.parametrize(("compress", "size"), [("int8", 0.25), ("int4", 0.125)])
+def test_gradients_travel_as_integers_and_lead_nearly_as_far(islands_run, device, tmp_path, compress: str, size: float):
+    whole, rounded = islands_run("a", "b"), islands_run("a", "b", compress=compress)
+    prepared = prepare(whole.run)
+    (held_out,) = prepared.validation.values()
+
+    outcomes = [
+        train_islands(settled, prepared, device, tmp_path / settled.run.islands.compress, dtype=torch.float32)
+        for settled in (whole, rounded)
+    ]
+    sent, less = (outcome.records[0]["members"]["a"]["sent_bytes"] for outcome in outcomes)
+    loss, near = (validate(one.sessions["a"].model, held_out, device.torch).loss for one in outcomes)
+
+    assert less / sent == pytest.approx(size, rel=0.02)
+    assert near == pytest.approx(loss, rel=0.1)  # from 5.8; int4 ends 7 % lower
+    assert farthest(outcomes[1].sessions["a"], outcomes[1].sessions["b"]) == 0.0
+
+
 def test_islands_that_train_more_steps_alone_end_elsewhere(islands_run, device, tmp_path):
     settled = islands_run("a", "b", steps=5, sync_share=0.0, rounds="steps")
     prepared = prepare(settled.run)

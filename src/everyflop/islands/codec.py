@@ -41,6 +41,18 @@ def encode(flat: Flat, how: str, *more: Flat) -> memoryview:
     return payload.data
 
 
+def encode_keeping(flat: Flat, how: str, *more: Flat, residual: Flat | None) -> tuple[memoryview, Flat | None]:
+    """Return what `encode` does of a flat array and of what rounding left of the ones before, and what it leaves now.
+
+    Nothing is left but of integers.
+    """
+    if how not in LARGEST:
+        return encode(flat, how, *more), None
+    wanted = flat if residual is None else flat + residual
+    payload = encode(wanted, how, *more)
+    return payload, wanted - decode(payload[: encoded_bytes(flat.size, how)], how, flat.size)
+
+
 def bytes_of(array: NDArray[Any]) -> memoryview:
     """Return an array's bytes without copying them."""
     return np.ascontiguousarray(array).data.cast("B")
@@ -57,7 +69,8 @@ def decode(payload: Payload, how: str, n: int, dtype: str = "float32") -> Flat:
         blocks = -(-n // BLOCK)
         scales = np.frombuffer(payload, dtype=np.float32, count=blocks)
         values = np.frombuffer(payload, dtype=np.int8, offset=4 * blocks).reshape(blocks, -1)
-        return ((_halves_apart(values) if how == "int4" else values) * scales[:, None]).reshape(-1)[:n]
+        with np.errstate(invalid="ignore"):  # 0 times infinity
+            return ((_halves_apart(values) if how == "int4" else values) * scales[:, None]).reshape(-1)[:n]
     return np.frombuffer(payload, dtype=dtype)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from everyflop.islands.codec import LARGEST, Flat, Payload, behind, decode, encode, encoded_bytes
+from everyflop.islands.codec import Flat, Payload, behind, decode, encode_keeping, encoded_bytes
 from everyflop.islands.guards import Verdict, judge
 from everyflop.islands.merge import Work, coefficients, mean_steps, norm, token_shares, weighted_sum
 from everyflop.islands.rounds import Round
@@ -75,7 +75,8 @@ class Merged:
     statistics_rates: dict[str, float]
     must_rejoin: dict[str, str]
     """Islands whose state is in doubt -> why: they take the others'."""
-    residual: Flat | None
+    residual: Mapping[str, Flat]
+    """What rounding to integers left over, by the kind of exchange."""
 
     def rates_of(self, name: str, exchange: str) -> dict[str, float]:
         """Return an island's rates by what they are remembered as."""
@@ -101,9 +102,9 @@ def merge_updates(
     how: IslandsSpec,
     *,
     rates: Mapping[str, list[float]],
-    residual: Flat | None,
+    residual: Mapping[str, Flat],
 ) -> Merged:
-    """Merge the updates of one round; `rates` are those of earlier rounds, `residual` what rounding left over."""
+    """Merge the updates of one round; `rates` are those of earlier rounds, `residual` is that of the last one."""
     trained = {name: updates[name] for name in sorted(updates) if updates[name].steps > 0}
     verdicts = {name: Verdict(True, 1.0, "") for name in updates if name not in trained}
     arrays, must_rejoin = _read(updates, trained)
@@ -128,15 +129,10 @@ def merge_updates(
     shares = {name: 1.0 for name in sound} if sums else token_shares(work)
     each = [shares[name] * trained[name].statistics().astype(np.float64) for name in sound]
     stats = np.sum(each, axis=0).astype(trained[next(iter(sound))].header["stats_dtype"])
-    compress = "fp32" if sums else how.compress
-    left: Flat | None = residual
-    if compress in LARGEST and residual is not None:
-        total += residual
-    payload = encode(total, compress, stats)
-    if compress in LARGEST:
-        left = total - decode(payload[: encoded_bytes(total.size, compress)], compress, total.size)
+    payload, left = encode_keeping(total, how.compress, stats, residual=residual.get(plan.exchange))
+    kept = {} if left is None else {plan.exchange: left}
     steps = max(1, round(mean_steps(work)))
-    return Merged(payload, _form(compress, stats), steps, True, verdicts, factors, now, beside, must_rejoin, left)
+    return Merged(payload, _form(how.compress, stats), steps, True, verdicts, factors, now, beside, must_rejoin, kept)
 
 
 def _read(updates: Mapping[str, Update], trained: Mapping[str, Update]) -> tuple[dict[str, Flat], dict[str, str]]:

@@ -8,7 +8,7 @@ States: gathering (`round` is None) > a round > commit > the next round ... > `e
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from everyflop.base.clock import utc
@@ -71,7 +71,7 @@ class Course:
         """The island that saves and validates for all: the first of the run file among those that hold the anchor."""
         self._batch: Ranges = []
         """The samples of all islands in a step whose gradients are exchanged."""
-        self._residual: Any = None
+        self._residual: Mapping[str, Any] = {}
         self._started_s = now_s()
         self._gathering_s: float | None = None
 

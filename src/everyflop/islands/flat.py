@@ -1,6 +1,7 @@
 """A model's parameters, gradients and moments as one flat array each, in the order of parameter names."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,6 +16,14 @@ def flatten(tensors: Sequence[Tensor]) -> Flat:
     for tensor, part in zip(tensors, parts, strict=True):
         part.copy_(tensor.detach().reshape(-1))
     return flat
+
+
+def gradients_of(parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Return their gradients; where there is none, as for an expert that no token chose, zeros, which it has then."""
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = parameter.detach().new_zeros(parameter.shape)
+    return [cast(Tensor, parameter.grad) for parameter in parameters]
 
 
 def moved_from(flat: Flat, tensors: Sequence[Tensor]) -> Flat:

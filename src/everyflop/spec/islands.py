@@ -73,7 +73,7 @@ class IslandsSpec(Spec):
     merge: Literal["tokens", "steps"] = "steps"
     """"steps" weighs updates by tokens over steps, so that speed never counts twice; "tokens" by tokens alone."""
     compress: Compress = "fp32"
-    """What updates travel as; int8 and int4 keep their rounding error and add it to the next update."""
+    """What gradients and updates travel as; int8 and int4 keep their rounding error and add it to the next of them."""
     overlap: bool = False
     """Train ahead while updates travel, on top of the anchor that comes: for links that are slow beside a round."""
     guards: bool = True

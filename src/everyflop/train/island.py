@@ -14,8 +14,8 @@ import numpy as np
 
 from everyflop.backend.device import synchronize
 from everyflop.islands.checksum import checksum
-from everyflop.islands.codec import LARGEST, Flat, Payload, behind, decode, encode, encoded_bytes
-from everyflop.islands.flat import flatten, unflatten_into
+from everyflop.islands.codec import Flat, Payload, behind, decode, encode_keeping, encoded_bytes
+from everyflop.islands.flat import flatten, gradients_of, unflatten_into
 from everyflop.islands.member import Ended, Member
 from everyflop.islands.merge import norm
 from everyflop.islands.pace import next_sequences
@@ -43,7 +43,7 @@ class Trained:
     weights: Flat | None = None
     """Where the weights were at the end, while steps are done ahead of the next round."""
     residual: Flat | None = None
-    """What rounding to integers leaves for the next update, once this one is merged."""
+    """What rounding to integers leaves for the next exchange, once this one is merged."""
 
 
 class Island:
@@ -156,13 +156,14 @@ class Island:
             synchronize(session.step.device)
         step_s = self.member.step_s = self._now_s() - started_s
         with steps.simulated.work():
-            gradient, statistics = flatten(self._gradient_tensors()), sums_to_vector(sums)
-            payload = encode(gradient, "fp32", statistics)
+            gradient, statistics = flatten(gradients_of(self.replica.parameters)), sums_to_vector(sums)
+            payload, residual = self._encode(gradient, statistics)
         facts = {"loss": (sums.ce / sums.tokens).item(), "grad_norm": norm(gradient)}
         line = steps.line(count(used), **facts, lr=steps.lr(0), step_s=step_s)
         used_up = {"sizes": [count(used)], "samples": count(used), "tokens": count(used) * steps.seq_len}
         work = {"steps": 1, "skipped": 0, **used_up}
-        return Trained(payload, _facts(gradient, statistics, "fp32", **work, train_s=step_s, lines=[line]), sums)
+        told = _facts(gradient, statistics, self.how.compress, **work, train_s=step_s, lines=[line])
+        return Trained(payload, told, sums, residual=residual)
 
     def _weights(self, stop: StopRequest) -> Trained:
         """Train from the anchor until the bell, and return how far the weights moved."""
@@ -176,7 +177,7 @@ class Island:
         with steps.simulated.work():
             skipped = sum("fault" in line for line in steps.lines)
             moved, statistics = self.replica.hand_in(len(steps.lines) - skipped)
-            payload, residual = _encode(moved, statistics, self.how.compress, self.replica.residual)
+            payload, residual = self._encode(moved, statistics)
         self._finish_s = 0.0 if begin["ahead"] else self._now_s() - trained_s + self.member.send_s
         work = {"steps": len(steps.lines), "skipped": skipped}
         work |= {"samples": steps.samples, "tokens": steps.samples * steps.seq_len}
@@ -220,8 +221,10 @@ class Island:
 
     def _apply(self, reply: Header, merged: memoryview, trained: Trained) -> None:
         """Take the merged update; what was trained ahead of it stays on top. The lock is held."""
-        replica = self.replica
-        if self.steps.begin["exchange"] == "gradients":
+        replica, exchange = self.replica, self.steps.begin["exchange"]
+        if reply["applied"] and trained.residual is not None:
+            replica.residual = {exchange: trained.residual}
+        if exchange == "gradients":
             if reply["applied"]:
                 self._apply_gradients(reply, merged, trained)
             replica.settle(checksum(replica.hash.encode(), merged) if reply["applied"] else replica.hash)
@@ -234,8 +237,6 @@ class Island:
             statistics = _statistics(reply, merged)
             steps_ahead = sum("fault" not in line for line in self.steps.lines)
             replica.move_to(replica.outer.apply(anchor, update), statistics, ahead=steps_ahead)
-            if trained.residual is not None:
-                replica.residual = trained.residual
         else:
             replica.go_back()
         if ahead is not None:
@@ -246,16 +247,16 @@ class Island:
         session, sums = self.replica.session, trained.sums
         if sums is None:  # this island had no part in the batch, and needs shapes for its sums
             sums = compute(session, self.steps.stream.batch(0, 1))
-        tensors = self._gradient_tensors()
-        n, name = sum(tensor.numel() for tensor in tensors), str(tensors[0].dtype).removeprefix("torch.")
-        unflatten_into(decode(merged[: encoded_bytes(n, "fp32", name)], "fp32", n, name), tensors)
+        tensors = gradients_of(self.replica.parameters)
+        n, dtype = sum(tensor.numel() for tensor in tensors), str(tensors[0].dtype).removeprefix("torch.")
+        how = reply["compress"]
+        unflatten_into(decode(merged[: encoded_bytes(n, how, dtype)], how, n, dtype), tensors)
         conclude(session, sums_from_vector(_statistics(reply, merged), sums), lr=self.steps.lr(0))
 
-    def _gradient_tensors(self) -> list[Any]:
-        for parameter in self.replica.parameters:
-            if parameter.grad is None:  # an expert that no token chose
-                parameter.grad = parameter.detach().new_zeros(parameter.shape)
-        return [parameter.grad for parameter in self.replica.parameters]
+    def _encode(self, array: Flat, statistics: Flat) -> tuple[Payload, Flat | None]:
+        """Return what travels, and what rounding leaves for the next exchange of its kind."""
+        residual = self.replica.residual.get(self.steps.begin["exchange"])
+        return encode_keeping(array, self.how.compress, statistics, residual=residual)
 
 
 def _facts(array: Flat, statistics: Flat, compress: str, **facts: Any) -> dict[str, Any]:
@@ -268,15 +269,6 @@ def _nothing() -> Trained:
     empty = np.zeros(0)
     work = {"steps": 0, "skipped": 0, "sizes": [], "samples": 0, "tokens": 0}
     return Trained(b"", _facts(empty, empty, "fp32", **work, train_s=0.0, lines=[]))
-
-
-def _encode(moved: Flat, statistics: Flat, how: str, residual: Flat | None) -> tuple[Payload, Flat | None]:
-    """Return what travels, and what rounding leaves for the next update (integers only)."""
-    if how not in LARGEST:
-        return encode(moved, how, statistics), None
-    wanted = moved if residual is None else moved + residual
-    payload = encode(wanted, how, statistics)
-    return payload, wanted - decode(payload[: encoded_bytes(moved.size, how)], how, moved.size)
 
 
 def _statistics(reply: Header, merged: memoryview) -> Any:

@@ -38,8 +38,8 @@ class Replica:
         self.round = 0
         self.record: dict[str, Any] | None = None
         self.anchor: Flat | None = None
-        self.residual: Flat | None = None
-        """What rounding to integers left out of this island's updates so far."""
+        self.residual: dict[str, Flat] = {}
+        """What rounding to integers left out so far, by the kind of exchange that the last one was."""
         self.routers: Vector = routers_to_vector(session)
         self.part = 1.0
         """Share of the whole batch that the momentum is of."""
@@ -198,7 +198,7 @@ class Replica:
             self.outer.buffer = parts.get("outer")
             if header["optimizer_steps"]:
                 self._take_moments(parts, header["optimizer_steps"])
-            self.round, self.record, self.residual = header["round"], header["record"], None
+            self.round, self.record, self.residual = header["round"], header["record"], {}
             self.part = header["part"]
             self.settle(header["hash"])
             self.anchor_now()
