@@ -39,7 +39,7 @@ def rows(model: str, title: str, devices: int) -> Iterator[str]:
     for steps in (1, 8, 24, 100):
         share = HIDDEN_SHARE if steps > 1 else LOST_SHARE
         speeds = [WAYS * encoded_bytes(parameters, form) * 8e-9 / (share * steps * batch_s) for form in FORMS]
-        links = [f"{speed:.3g}" for speed in speeds] if steps > 1 else [f"{speeds[0]:,.0f}", *[""] * (len(FORMS) - 1)]
+        links = [f"{speed:.3g}" if speed < 100 else f"{speed:,.0f}" for speed in speeds]
         yield f"| {devices:,} A, {title} | {steps} | {short_time(steps * batch_s)} | {' | '.join(links)} |"
 
 

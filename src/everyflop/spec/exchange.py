@@ -41,8 +41,8 @@ class ExchangeSpec(Spec):
     steps_between_exchanges: Annotated[Count, Field(le=MOST_STEPS_BETWEEN)] = 8
     """Optimizer steps, on average over a run. With 1, islands exchange gradients: no penalty."""
     sync_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of the run's tokens at its start over which gradients are exchanged at every step, in fp32. It saves
-    extra tokens (STARTS), and is most of what travels then."""
+    """Share of the run's tokens at its start over which gradients are exchanged at every step. It saves extra
+    tokens (STARTS), and is most of what travels then."""
     bytes_per_parameter: float = Field(default=1.0, ge=0.5, le=8)
     """What travels for each parameter: 2 in bf16, 1 in int8, 0.5 in int4."""
     extra_tokens_share: dict[int, float] | None = Field(default=None, min_length=1)

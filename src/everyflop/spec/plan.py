@@ -181,7 +181,7 @@ class ExchangeAssumption(Spec):
     steps_between: Annotated[Count, Field(le=MOST_STEPS_BETWEEN)]
     """Optimizer steps between two exchanges, on average over a run."""
     sync_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of the run's tokens at its start over which gradients are exchanged at every step, in fp32."""
+    """Share of the run's tokens at its start over which gradients are exchanged at every step."""
     bytes_per_parameter: float = Field(gt=0, le=8)
     """2 for bf16, 1 for int8, 0.5 for int4."""
     extra_tokens_share: dict[str, NotNegative]

@@ -55,22 +55,22 @@ class Market:
     gbit_per_s: np.ndarray
     """(pool, pool): of the link between an island of the one and an island of the other; 0 where there is none."""
     latency_s: np.ndarray
-    """For each copy that is exchanged: gradients are more copies than weights, and no more journeys."""
+    """Of one message."""
     price_per_gb: np.ndarray
     tokens: float
     """That must count: merging islands needs more of them."""
     batch_tokens: float
     """Of one optimizer step over all islands."""
     steps_between_exchanges: float
-    """Optimizer steps for each copy that is exchanged, as a mean over the run."""
+    """Optimizer steps for each exchange, as a mean over the run."""
     exchange_gb: float
-    """One copy of what is exchanged."""
+    """Of gradients or of an update."""
     extra_tokens_share: Mapping[int, float]
     """Number of islands -> tokens needed beyond those of one island, as a share."""
 
     @property
     def tokens_between(self) -> float:
-        """Tokens of all islands together for each copy that is exchanged, as a mean over the run."""
+        """Tokens of all islands together for each exchange, as a mean over the run."""
         return self.batch_tokens * self.steps_between_exchanges
 
     def tokens_needed(self, islands: int) -> float:

@@ -11,7 +11,7 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 
-from everyflop.accounting.rounds import copies_of, exchanges_of
+from everyflop.accounting.rounds import exchanges_in
 from everyflop.planner.choose.market import Market, Option, PoolRules
 from everyflop.planner.choose.offers import Offer
 from everyflop.planner.choose.search import Found, Search, Training
@@ -105,7 +105,6 @@ def market_of(fleet: Fleet, supply: Supply) -> Market:
     """Return the market that a fleet makes: rules of its pools, and links between any two islands."""
     n, workload = len(supply.offers), supply.workload
     steps = workload.tokens / workload.batch_tokens
-    copies = copies_of(fleet.islands, steps)
     gbit, latency, price = np.zeros((n, n)), np.zeros((n, n)), np.zeros((n, n))
     for a, b in combinations_with_replacement(range(n), 2):
         one, other = supply.offers[a].pool, supply.offers[b].pool
@@ -121,11 +120,11 @@ def market_of(fleet: Fleet, supply: Supply) -> Market:
             for o in supply.offers
         ),
         gbit_per_s=np.maximum(gbit, gbit.T),
-        latency_s=np.maximum(latency, latency.T) * exchanges_of(fleet.islands, steps).total / copies,
+        latency_s=np.maximum(latency, latency.T),
         price_per_gb=np.maximum(price, price.T),
         tokens=workload.tokens,
         batch_tokens=workload.batch_tokens,
-        steps_between_exchanges=steps / copies,
+        steps_between_exchanges=steps / exchanges_in(fleet.islands, steps),
         exchange_gb=fleet.islands.bytes_per_parameter * float(supply.training.dims.total_parameters) / 1e9,
         extra_tokens_share={m: fleet.islands.extra_tokens(m) for m in range(1, supply.max_islands + 1)},
     )

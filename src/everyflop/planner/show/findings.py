@@ -176,13 +176,12 @@ def exchange_lines(exchange: ExchangeAssumption) -> list[str]:
 
 
 def _what_they_exchange(exchange: ExchangeAssumption) -> str:
+    n_bytes = exchange.bytes_per_parameter
+    size = f"{n_bytes:g} {'byte' if n_bytes == 1 else 'bytes'} a parameter"
     if exchange.steps_between == 1:
-        return "fp32 gradients at every step"
-    start = f"fp32 gradients at every step of the first {percent(exchange.sync_share)}, and then "
-    size = exchange.bytes_per_parameter
-    unit = "byte" if size == 1 else "bytes"
-    then = f"{size:g} {unit} a parameter every {exchange.steps_between:,} steps on average"
-    return start + then if exchange.sync_share else then
+        return f"gradients at every step, {size}"
+    start = f" at every step of the first {percent(exchange.sync_share)}, and then" if exchange.sync_share else ""
+    return f"{size}{start} every {exchange.steps_between:,} steps on average"
 
 
 def launch_lines(plan: Plan) -> list[str]:
