@@ -148,6 +148,17 @@ def test_an_island_whose_update_is_rejected_must_rejoin_and_fetch(new_run):
     assert run.part("b") == {"kind": "fetch"}
 
 
+def test_what_a_rejected_update_was_trained_on_is_trained_on_again(new_run):
+    run = new_run(batches=4)
+    run.join_all()
+    run.hand_in("b", whole=False)
+    again = run.round("a")["a"]["begin"]["ranges"]
+    rejected = run.kinds("guard")[0]
+
+    assert (rejected["ranges"], rejected["freed"]) == ([], [[4, 4]])
+    assert (run.course.tokens, again) == (40, [[4, 4], [8, 4]])
+
+
 def test_when_all_updates_are_rejected_the_anchor_stays_and_everybody_goes_on(new_run):
     run = new_run()
     run.join_all()
@@ -158,6 +169,7 @@ def test_when_all_updates_are_rejected_the_anchor_stays_and_everybody_goes_on(ne
     assert not run.answer("a")["applied"]
     assert run.answer("b")["begin"]["round"] == 1
     assert run.course.step == 0
+    assert sorted(run.used()) == list(range(8))  # on them alone a run might never get on
 
 
 def test_what_comes_for_a_round_that_is_over_cannot_count(new_run):

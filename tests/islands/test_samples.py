@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from everyflop.islands.samples import SampleTable, count, numbers, take
 
 SCHEDULES = st.lists(
-    st.tuples(st.sampled_from("abc"), st.sampled_from(["top up", "use", "give back"]), st.integers(0, 15)), max_size=40
+    st.tuples(st.sampled_from("abc"), st.sampled_from(["top up", "use", "reject", "give back"]), st.integers(0, 15)),
+    max_size=40,
 )
 
 
@@ -19,6 +20,8 @@ def test_every_sample_is_used_exactly_once_whoever_comes_and_goes(total, schedul
             table.top_up(island, n)
         elif what == "use":
             used += numbers(table.consume(island, min(n, count(table.held.get(island, [])))))
+        elif what == "reject":
+            used += numbers(table.reject(island, min(n, count(table.held.get(island, []))))[0])
         else:
             table.give_back(island)
         held = sum(count(ranges) for ranges in table.held.values())
@@ -38,6 +41,8 @@ def test_two_islands_never_hold_the_same_sample(total, schedule):
     for island, what, n in schedule:
         if what == "give back":
             table.give_back(island)
+        elif what == "reject":
+            table.reject(island, min(n, count(table.held.get(island, []))))
         else:
             table.top_up(island, n)
 
@@ -54,6 +59,16 @@ def test_an_island_uses_what_it_holds_in_its_order():
 
     assert table.consume("a", 3) == [[0, 3]]
     assert table.consume("a", 3) == [[3, 1], [7, 2]]
+
+
+def test_what_was_trained_on_in_vain_is_free_again_once():
+    table = SampleTable(100)
+    table.top_up("a", 4)
+
+    assert table.reject("a", 3) == ([], [[0, 3]])
+    assert table.top_up("b", 3) == [[0, 3]]
+    assert table.reject("b", 2) == ([[0, 2]], [])
+    assert table.reject("a", 1) == ([], [[3, 1]])
 
 
 def test_freed_samples_go_out_before_new_ones_and_the_lowest_first():
@@ -114,7 +129,8 @@ def test_more_than_an_island_holds_cannot_be_used():
 def test_an_island_that_holds_nothing_gives_nothing_back():
     table = SampleTable(10)
 
-    assert table.give_back("nobody") == []
+    table.give_back("nobody")
+
     assert table == SampleTable(10)
 
 
@@ -124,8 +140,8 @@ def test_a_table_survives_json(total, schedule):
     for island, what, n in schedule:
         if what == "top up":
             table.top_up(island, n)
-        elif what == "use":
-            table.consume(island, min(n, count(table.held.get(island, []))))
+        elif what in ("use", "reject"):
+            (table.consume if what == "use" else table.reject)(island, min(n, count(table.held.get(island, []))))
         else:
             table.give_back(island)
 

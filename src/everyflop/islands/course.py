@@ -291,19 +291,20 @@ class Course:
     def _commit(self) -> None:
         """Merge what was handed in, write it down, answer everyone, and begin the next round."""
         assert self.round is not None
+        assert self.train is not None
         plan, updates = self.round, self.updates
         merged = merge_updates(updates, plan, self.how, rates=self.roster.rates, residual=self._residual)
         self._residual = merged.residual
-        used = {name: self.table.consume(name, update.samples) for name, update in updates.items()}
+        fates = {name: self._spend(name, update.samples, merged) for name, update in updates.items()}
         for name in [*self.table.held]:
             if not self._keeps(name, merged):
                 self.table.give_back(name)
         self.step += merged.steps
-        self.tokens += sum(update.tokens for update in updates.values())
+        self.tokens += self.train.seq_len * sum(count(used) for used, _ in fates.values())
         trained = any(update.steps for update in updates.values())
         self.barren = 0 if merged.applied else self.barren + int(trained)
         self.roster.charge(self.now_s())
-        entries = {name: self._settle(update, merged, used[name]) for name, update in sorted(updates.items())}
+        entries = {name: self._settle(update, merged, *fates[name]) for name, update in sorted(updates.items())}
         record = self._record(plan, merged, entries)
         self.log.append(record)
         self._last = record
@@ -312,13 +313,19 @@ class Course:
         self.base = ""
         self._go_on(plan, record, merged)
 
+    def _spend(self, name: str, n: int, merged: Merged) -> tuple[Ranges, Ranges]:
+        """Return which samples an update used up, and which are free again: it was rejected, and others were not."""
+        if merged.applied and not merged.verdicts[name].accepted:
+            return self.table.reject(name, n)
+        return self.table.consume(name, n), []
+
     def _keeps(self, name: str, merged: Merged) -> bool:
         """Whether an island keeps the samples it holds: it may be training on them, ahead of the next round."""
         member = self.roster.members.get(name)
         ahead = self.begins.get(name, {}).get("ahead")
         return bool(ahead and member and not member.leaving and name not in merged.must_rejoin and not self.stopping)
 
-    def _settle(self, update: Update, merged: Merged, used: Ranges) -> dict[str, Any]:
+    def _settle(self, update: Update, merged: Merged, used: Ranges, freed: Ranges) -> dict[str, Any]:
         """Book one island's update, and return its entry in the commit."""
         assert self.round is not None
         name, train_s = update.island, update.header["train_s"]
@@ -328,24 +335,17 @@ class Course:
             self.roster.remember_rates(merged.rates_of(name, self.round.exchange))
         if member is not None and self.how.rounds == "clock" and train_s > 0:
             member.note_speed(update.tokens / train_s, rounds=account.rounds)
-        return {**merged.entry(update), "ranges": used}
+        return {**merged.entry(update), "ranges": used, "freed": freed}
 
     def _record(self, plan: Round, merged: Merged, entries: dict[str, Any]) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
             "time": utc(self.wall_s()),
             "round": self.number,
-            "exchange": plan.exchange,
-            "planned_steps": plan.steps,
-            "sequences": plan.sequences,
-            "ahead": plan.ahead,
+            **plan.to_json(),
             "seconds": self.now_s() - self._started_s,
-            "members": entries,
-            "applied": merged.applied,
-            "step": self.step,
-            "tokens": self.tokens,
-            "samples": self.table.consumed,
-            "table": self.table.to_json(),
+            **{"members": entries, "applied": merged.applied, "step": self.step, "tokens": self.tokens},
+            **{"samples": self.table.consumed, "table": self.table.to_json()},
             **self.roster.to_json(),
         }
 
@@ -356,8 +356,7 @@ class Course:
         self.listener.committed(record, lines)
         for name, verdict in merged.verdicts.items():
             if verdict.why:
-                ranges = record["members"][name]["ranges"]
-                facts = {"accepted": verdict.accepted, "why": verdict.why, "ranges": ranges}
+                facts = {key: record["members"][name][key] for key in ("accepted", "why", "ranges", "freed")}
                 self.listener.event("guard", island=name, round=self.number, **facts)
 
     def _go_on(self, plan: Round, record: dict[str, Any], merged: Merged) -> None:

@@ -22,6 +22,7 @@ class _Table(_Message):
     next: Count
     free: list[list[Count]]
     held: dict[str, list[list[Count]]]
+    rejected: list[list[Count]] = []
 
 
 class _Commit(_Message):

@@ -48,8 +48,8 @@ class Replay(Course):
             self.begins[name] = {**begin, "reach": member.get("reach", 1.0)}
             self.roster.members[name].phase = "in round"
 
-    def _settle(self, update: Update, merged: Merged, used: Ranges) -> dict[str, Any]:
-        entry = super()._settle(update, merged, used)
+    def _settle(self, update: Update, merged: Merged, used: Ranges, freed: Ranges) -> dict[str, Any]:
+        entry = super()._settle(update, merged, used, freed)
         was = self._records[self.number]["members"][update.island]["hash"]
         if entry["hash"] != was:
             self.listener.event("differs", island=update.island, round=self.number, was=was, now=entry["hash"])

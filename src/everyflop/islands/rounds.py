@@ -45,6 +45,11 @@ class Round:
     ahead: int = 0
     """Steps that islands may train ahead of the next round while their updates travel."""
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what a commit says of the plan, as plain JSON."""
+        sizes = {"planned_steps": self.steps, "sequences": self.sequences, "ahead": self.ahead}
+        return {"exchange": self.exchange, **sizes}
+
     def holdings(self, available: int) -> dict[str, int]:
         """Return how many samples each island should hold in the round, of those that are available to all.
 

@@ -1,12 +1,13 @@
 """Who trains which samples: every global sample number is held by one island at most, and consumed once.
 
 An island holds ranges of numbers and consumes them in their order. What it gives back, or held when it was lost, is
-free again and goes out before any new number. Pure bookkeeping: no clock, no sockets.
+free again and goes out before any new number. So is what an update was trained on that was rejected, once: data that
+spoils the update of whoever trains on it is not tried for ever. Pure bookkeeping: no clock, no sockets.
 """
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 Ranges = list[list[int]]
@@ -49,6 +50,8 @@ class SampleTable:
     free: Ranges = field(default_factory=list)
     """Numbers below `next` that came back unused, ascending."""
     held: dict[str, Ranges] = field(default_factory=dict)
+    rejected: Ranges = field(default_factory=list)
+    """Numbers that were freed again because what was trained on them did not count."""
 
     @property
     def unclaimed(self) -> int:
@@ -75,18 +78,25 @@ class SampleTable:
         used, self.held[island] = take(self.held.get(island, []), n)
         return used
 
-    def give_back(self, island: str) -> Ranges:
-        """Free all that an island holds; return it."""
-        back = self.held.pop(island, [])
-        self.free = sorted(self.free + back)
-        return back
+    def reject(self, island: str, n: int) -> tuple[Ranges, Ranges]:
+        """Take note that the first n numbers an island holds were trained on in vain; return which of these are used up
+        and which are free again: all, unless some of them were in vain before. ValueError if it holds fewer.
+        """
+        tried = self.consume(island, n)
+        if any(first < other + m and other < first + k for first, k in tried for other, m in self.rejected):
+            return tried, []
+        self.free, self.rejected = sorted(self.free + tried), sorted(self.rejected + tried)
+        return [], tried
+
+    def give_back(self, island: str) -> None:
+        """Free all that an island holds."""
+        self.free = sorted(self.free + self.held.pop(island, []))
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as plain JSON, which later changes leave alone."""
-        return copy.deepcopy({"total": self.total, "next": self.next, "free": self.free, "held": self.held})
+        return copy.deepcopy(asdict(self))
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> "SampleTable":
         """Return the table that to_json wrote."""
-        held = {name: [list(one) for one in ranges] for name, ranges in facts["held"].items()}
-        return cls(facts["total"], facts["next"], [list(one) for one in facts["free"]], held)
+        return cls(**copy.deepcopy(dict(facts)))
