@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from everyflop.islands.rounds import (
     FOUR_OVER_TWO,
-    PENALTY,
     Round,
     best_steps,
     is_synchronous,
     lost_s,
+    penalty_of_rounds,
     plan_round,
     total_samples,
 )
@@ -82,19 +82,23 @@ def commit(**lost_s: float) -> dict[str, Any]:
 @pytest.mark.parametrize("exchange_s", [0.01, 0.1, 1.0, 30.0])
 def test_steps_by_themselves_are_those_that_lose_least_to_exchange_and_to_learning_apart(exchange_s: float):
     def lost(steps: int) -> float:
-        return exchange_s / (steps * 2.0) + PENALTY * steps / 100  # of 100 steps of 2 s
+        return exchange_s / (steps * 2.0) + penalty_of_rounds(2, 0.0) * steps / 100  # of 100 steps of 2 s
 
-    steps = planned(steps="auto", last=commit(a=exchange_s, b=exchange_s)).steps
+    steps = planned(steps="auto", sync_share=0.0, last=commit(a=exchange_s, b=exchange_s)).steps
 
     assert lost(steps) == pytest.approx(min(lost(n) for n in range(2, 100)), rel=0.1)
 
 
-def test_more_islands_exchange_more_often():
-    alone, two, four, eight = (best_steps(1.0, 1.0, 10_000, islands) for islands in (1, 2, 4, 8))
+def test_an_exchange_of_a_steps_time_is_worth_as_much_as_it_saves():
+    assert best_steps(1.0, 1.0, 10_000, 7.4) == 37  # one in 37 is 2.7 %, and so is 7.4 x 37 / 10,000
 
-    assert (alone, two) == (37, 37)  # an exchange of a step's time in 37 is 2.7 %, and so is 7.4 x 37 / 10,000
-    assert two / four == pytest.approx(FOUR_OVER_TWO**0.5, rel=0.03)
-    assert four / eight == pytest.approx(FOUR_OVER_TWO**0.5, rel=0.05)
+
+def test_learning_apart_costs_more_with_every_doubling_of_islands_and_without_a_start():
+    alone, two, four, eight = (penalty_of_rounds(islands, 0.2) for islands in (1, 2, 4, 8))
+
+    assert alone == two < penalty_of_rounds(2, 0.0)
+    assert four / two == pytest.approx(FOUR_OVER_TWO)
+    assert eight / four == pytest.approx(FOUR_OVER_TWO)
 
 
 def test_an_exchange_takes_what_it_took_the_island_that_did_nothing_else():

@@ -43,7 +43,7 @@ def desk(fleet: Fleet, *, caps: Caps | None = None, objective: Objective = "cost
     assert not unusable
     training = Training(dims_of(LITE.model), LITE.seq_len, LITE.precision, load_predictor())
     supply = Supply(LITE, training, offers, max_islands=max_islands)
-    return Desk.of(supply, market_of(fleet, supply), caps or Caps(), objective)
+    return Desk.of(supply, market_of(fleet, supply), caps or Caps(), objective, fleet.islands)
 
 
 def plan(fleet: Fleet, workload: Workload = LITE, *, objective: Objective = "cost", **limits: Any) -> Plan:

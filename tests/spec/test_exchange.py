@@ -1,44 +1,25 @@
-from pathlib import Path
-from statistics import fmean
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from everyflop.spec.exchange import MEASURED, STARTS, ExchangeSpec
-
-BENCH = Path(__file__).resolve().parents[2] / "bench"
-
-
-BEST = {2: {4: "h4-1k", 8: "h8-lr1-1k", 24: "h24-1k"}, 4: {4: "h4-m4-1k", 8: "h8-m4-1k"}}
-"""The runs of each number of islands and mean number of steps in a round, at the learning rate best for them."""
+from everyflop.spec.exchange import ExchangeSpec
+from everyflop.spec.frontier import FRONTIER, MOST_STEPS, measured_extra_tokens
 
 
-@pytest.mark.parametrize(("islands", "steps"), [(n, steps) for n in MEASURED for steps in MEASURED[n] if steps > 1])
-def test_the_penalty_is_that_of_the_runs_on_record(monkeypatch, islands, steps):
-    monkeypatch.syspath_prepend(str(BENCH))
-    import islands_quality
+def test_the_penalty_is_what_was_measured_with_that_way_of_exchanging():
+    spec = ExchangeSpec(steps_between_exchanges=6, sync_share=0.1)
 
-    each = [one["penalty"] for one in islands_quality.penalties(BEST[islands][steps], islands_quality.curves())]
-    spec = ExchangeSpec(steps_between_exchanges=steps, max_islands=2)
-
-    assert spec.extra_tokens(islands) == pytest.approx(fmean(each), abs=0.001)
-
-
-def test_between_steps_that_were_measured_the_penalty_is_interpolated():
-    spec = ExchangeSpec(steps_between_exchanges=16, max_islands=2)
-
-    assert spec.extra_tokens(2) == pytest.approx((MEASURED[2][8] + MEASURED[2][24]) / 2)
+    assert {n: spec.extra_tokens(n) for n in (2, 4)} == pytest.approx(measured_extra_tokens(6, 0.1))
 
 
 @pytest.mark.parametrize(("steps", "known"), [(8, 4), (9, 2), (24, 2), (25, 1)])
-def test_more_islands_are_known_for_shorter_rounds(steps, known):
+def test_more_islands_are_known_for_shorter_rounds(steps: int, known: int):
     assert ExchangeSpec(steps_between_exchanges=steps, max_islands=1).known_islands == known
 
 
 def test_exchanges_rarer_than_any_that_were_measured_need_a_table_of_ones_own():
-    steps = max(MEASURED[2]) + 1
+    steps = MOST_STEPS + 1
 
     with pytest.raises(ValidationError, match="write your own extra_tokens_share"):
         ExchangeSpec(steps_between_exchanges=steps)
@@ -47,26 +28,24 @@ def test_exchanges_rarer_than_any_that_were_measured_need_a_table_of_ones_own():
     assert ExchangeSpec(steps_between_exchanges=steps, max_islands=1).known_islands == 1
 
 
-def test_a_synchronous_start_saves_what_it_did_in_the_runs_on_record(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
-    import islands_quality
-
-    [start] = [share for share in STARTS if share]
-    curves = islands_quality.curves()
-    after_start, without = (
-        {one["seed"]: one["penalty"] for one in islands_quality.penalties(name, curves)}
-        for name in ("h8-start-lr1-1k", BEST[2][8])
-    )
-    paired = fmean(after_start[seed] for seed in without) / fmean(without.values())
-
-    assert islands_quality.ARMS["h8-start-lr1-1k"]["how"]["sync_share"] == start
-    assert pytest.approx(paired, abs=0.01) == STARTS[start]
-    spec = ExchangeSpec(steps_between_exchanges=8, sync_share=start)
-    assert spec.extra_tokens(2) == pytest.approx(MEASURED[2][8] * STARTS[start])
+def ways(**said: object) -> set[tuple[int, float]]:
+    return {(way.steps_between_exchanges, way.sync_share) for way in ExchangeSpec(**said).ways}
 
 
-def test_a_longer_start_than_any_that_was_measured_brings_nothing():
-    assert ExchangeSpec(sync_share=0.5).extra_tokens(2) == ExchangeSpec(sync_share=max(STARTS)).extra_tokens(2)
+def test_a_plan_chooses_among_what_was_measured_as_far_as_the_file_leaves_it_open():
+    usual = ExchangeSpec()
+    every = {steps for by_islands in FRONTIER.values() for steps in by_islands[2]} - {1}
+
+    assert usual.ways[0] == usual
+    assert ways() == {(steps, start) for steps in every for start in FRONTIER}
+    assert ways(sync_share=0.1) == {(steps, 0.1) for steps in every}
+    assert ways(steps_between_exchanges=8) == {(8, start) for start in FRONTIER}
+    assert ways(steps_between_exchanges=6, sync_share=0.1) == {(6, 0.1)}
+    assert ways(steps_between_exchanges=1) == {(1, usual.sync_share)}
+
+
+def test_a_table_of_ones_own_is_of_one_way_to_exchange():
+    assert ways(extra_tokens_share={4: 0.1}) == {(8, ExchangeSpec().sync_share)}
 
 
 def test_one_island_needs_no_extra_tokens():

@@ -9,7 +9,7 @@ from everyflop.islands.merge import reach
 from everyflop.islands.shares import batch_shares
 from everyflop.islands.stretch import stretch
 from everyflop.optim.batch import batch_tokens_at
-from everyflop.spec.exchange import MEASURED, MEASURED_STEPS
+from everyflop.spec.frontier import FRONTIER, FRONTIER_STEPS, measured_extra_tokens
 from everyflop.spec.islands import IslandsSpec
 from everyflop.spec.train import OptimSpec, TrainSpec
 
@@ -19,12 +19,11 @@ RESERVE = 1.3
 WORTH_JOINING = 0.2
 """Share of a round that must be left for an island to join it; otherwise it waits for the next one."""
 
-PENALTY = MEASURED[2][24] / (24 / MEASURED_STEPS)
-"""Extra tokens of two islands for each share of the run's steps that a round has, by the longest rounds that were
-measured."""
+LONGEST = 24
+"""Mean steps of the longest rounds whose cost in learning was measured with and without a synchronous start."""
 
-FOUR_OVER_TWO = MEASURED[4][8] / MEASURED[2][8]
-"""What each doubling of islands multiplies them by."""
+FOUR_OVER_TWO = FRONTIER[0.2][4][8] / FRONTIER[0.2][2][8]
+"""What twice as many islands multiply that by."""
 
 Exchange = Literal["gradients", "weights"]
 
@@ -108,7 +107,8 @@ def plan_round(
         if by_clock and islands.round_s is not None:
             steps = max(1, round(islands.round_s / step_s))
         elif islands.steps == "auto":
-            mean = best_steps(lost_s(last), step_s, train.tokens / batch_tokens, len(speeds))
+            penalty = penalty_of_rounds(len(speeds), islands.sync_share)
+            mean = best_steps(lost_s(last), step_s, train.tokens / batch_tokens, penalty)
             steps = stretched_steps(mean, tokens_done, train, optim, islands)
         else:
             steps = stretched_steps(islands.steps, tokens_done, train, optim, islands)
@@ -126,14 +126,23 @@ def stretched_steps(mean_steps: int, tokens_done: int, train: TrainSpec, optim: 
     return max(1, round(mean_steps * stretch(tokens_done, train, optim, sync_share=islands.sync_share)))
 
 
-def best_steps(exchange_s: float, step_s: float, run_steps: float, islands: int) -> int:
+def best_steps(exchange_s: float, step_s: float, run_steps: float, penalty: float) -> int:
     """Return the steps H of a round that lose least, where an exchange takes exchange_s and a step step_s.
 
-    exchange_s / (H step_s) of the time is lost to exchange, and PENALTY * H / run_steps of the tokens to learning
-    apart; their sum is least where both are the same. One that is left alone goes on as if it were two.
+    exchange_s / (H step_s) of the time is lost to exchange, and penalty * H / run_steps of the tokens to learning
+    apart; their sum is least where both are the same.
     """
-    penalty = PENALTY * FOUR_OVER_TWO ** (math.log2(max(islands, 2)) - 1)
     return max(2, round(math.sqrt(exchange_s / step_s * run_steps / penalty)))
+
+
+def penalty_of_rounds(islands: int, sync_share: float) -> float:
+    """Return the extra tokens for each share of the run's steps that a round has, after such a start.
+
+    That of two islands is by the longest rounds that were measured. Each doubling multiplies it as the one that was
+    measured did; one that is left alone goes on as if it were two.
+    """
+    of_two = measured_extra_tokens(LONGEST, sync_share)[2] / (LONGEST / FRONTIER_STEPS)
+    return of_two * FOUR_OVER_TWO ** (math.log2(max(islands, 2)) - 1)
 
 
 def lost_s(last: Mapping[str, Any] | None) -> float:

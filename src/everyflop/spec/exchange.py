@@ -1,7 +1,6 @@
 """How islands meet, and what merging them is assumed to cost in learning: the [islands] table of a fleet file."""
 
 import sys
-from collections.abc import Mapping
 from itertools import pairwise
 from math import log
 from typing import Annotated
@@ -9,30 +8,8 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from everyflop.spec.base import Count, Misfit, Spec
+from everyflop.spec.frontier import FRONTIER, FRONTIER_SOURCE, MOST_STEPS, measured_extra_tokens
 from everyflop.spec.plan import MOST_STEPS_BETWEEN, ExchangeAssumption
-
-MEASURED = {2: {1: 0.0, 4: 0.008, 8: 0.067, 24: 0.178}, 4: {1: 0.0, 4: 0.161, 8: 0.230}}
-"""Number of islands -> steps between exchanges -> extra tokens for the same loss, as a share: means over seeds of
-bench/islands_quality.py (a 4 M parameter Mixture-of-Experts model, MEASURED_STEPS steps of 2,048 tokens). Between two
-entries it is linear.
-
-How unsure that is: by several per cent, since all but one rest on one seed, and nobody has measured larger models or
-longer runs with these islands. "Scaling Laws for DiLoCo" (arXiv 2503.09799, every 30 steps) found 0 % with 2 replicas
-of 10B dense and 6 % with 4, but 18 and 39 % by its law over all sizes; MoE runs of Decoupled DiLoCo (arXiv 2604.21428)
-lost nothing.
-"""
-
-STARTS = {0.0: 1.0, 0.2: 0.355}
-"""Share of a run over which islands start synchronously -> extra tokens over those of MEASURED, with exchanges every 8
-steps. Between two entries it is linear; a longer start is taken to bring nothing."""
-
-MEASURED_STEPS = 1000
-"""Optimizer steps of the runs that were measured."""
-
-MEASURED_SOURCE = (
-    "measured with a 4 M parameter model over 1,000 steps, bench/islands_quality.py; published runs lost from 0 to 6 % "
-    "with far larger models, and to 39 % by a law over small ones"
-)
 
 
 class ExchangeSpec(Spec):
@@ -40,10 +17,10 @@ class ExchangeSpec(Spec):
 
     steps_between_exchanges: Annotated[Count, Field(le=MOST_STEPS_BETWEEN)] = 8
     """Optimizer steps, on average over a run. With 1, islands exchange gradients: no penalty."""
-    sync_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of the run's tokens at its start over which gradients are exchanged at every step. It saves extra
-    tokens (STARTS), and is most of what travels then."""
-    bytes_per_parameter: float = Field(default=1.0, ge=0.5, le=8)
+    sync_share: float = Field(default=0.2, ge=0, le=1)
+    """Share of the run's tokens at its start over which gradients are exchanged at every step. It saves extra tokens,
+    and is most of what travels then."""
+    bytes_per_parameter: float = Field(default=0.5, ge=0.5, le=8)
     """What travels for each parameter: 2 in bf16, 1 in int8, 0.5 in int4."""
     extra_tokens_share: dict[int, float] | None = Field(default=None, min_length=1)
     """Number of islands -> extra tokens needed for the same loss, as a share; numbers between are interpolated. By
@@ -77,10 +54,9 @@ class ExchangeSpec(Spec):
         """Return why so many islands cannot be planned: what merging them costs in learning is not known."""
         if islands <= self.known_islands:
             return None
-        most = max(map(max, MEASURED.values()))
-        if self.extra_tokens_share is None and self.steps_between_exchanges > most:
-            text = f"{self.steps_between_exchanges} exceeds {most}, up to which islands' extra tokens were measured"
-            cure = f"exchange at least every {most} steps, or write your own extra_tokens_share"
+        if self.extra_tokens_share is None and self.steps_between_exchanges > MOST_STEPS:
+            text = f"{self.steps_between_exchanges} exceeds {MOST_STEPS}, up to which extra tokens were measured"
+            cure = f"exchange at least every {MOST_STEPS} steps, or write your own extra_tokens_share"
             return "steps_between_exchanges", f"{text}: {cure}"
         if self.extra_tokens_share:
             return "max_islands", f"{islands} exceeds {self.known_islands}, the largest number in extra_tokens_share"
@@ -95,7 +71,7 @@ class ExchangeSpec(Spec):
             return sys.maxsize
         if self.extra_tokens_share:
             return max(self.extra_tokens_share)
-        return max((n for n, by_steps in MEASURED.items() if self.steps_between_exchanges <= max(by_steps)), default=1)
+        return max(self._measured, default=1)
 
     def extra_tokens(self, islands: int) -> float:
         """Return the share of extra tokens for a number of islands: 0 for one, and where gradients are exchanged.
@@ -106,7 +82,7 @@ class ExchangeSpec(Spec):
             return 0.0
         if islands > self.known_islands:
             raise ValueError(f"no penalty is known for {islands} islands")
-        table = self.extra_tokens_share or _measured(self.steps_between_exchanges, self.sync_share)
+        table = self.extra_tokens_share or self._measured
         for (low, low_share), (high, high_share) in pairwise([(1, 0.0), *table.items()]):
             if islands <= high:
                 return low_share + (high_share - low_share) * log(islands / low) / log(high / low)
@@ -120,19 +96,24 @@ class ExchangeSpec(Spec):
             sync_share=self.sync_share,
             bytes_per_parameter=self.bytes_per_parameter,
             extra_tokens_share={str(n): round(self.extra_tokens(n), 4) for n in range(1, self.max_islands + 1)},
-            source=self.source or ("the fleet file" if self.extra_tokens_share else MEASURED_SOURCE),
+            source=self.source or ("the fleet file" if self.extra_tokens_share else FRONTIER_SOURCE),
         )
 
+    @property
+    def ways(self) -> "tuple[ExchangeSpec, ...]":
+        """The ways to exchange that a plan chooses among, the usual one first: what was measured, as far as the fleet
+        file leaves it open. One's own extra_tokens_share is of one way."""
+        said = self.model_fields_set
+        starts = [self.sync_share, *({*FRONTIER} - {self.sync_share} if "sync_share" not in said else ())]
+        usual = self.steps_between_exchanges
+        every = [usual]
+        if "steps_between_exchanges" not in said:
+            every += sorted({n for by_islands in FRONTIER.values() for n in by_islands[2]} - {1, usual})
+        if self.extra_tokens_share or usual == 1:
+            return (self,)
+        found = ({"sync_share": start, "steps_between_exchanges": steps} for start in starts for steps in every)
+        return tuple(self.model_copy(update=way) for way in found)
 
-def _measured(steps: int, sync_share: float) -> dict[int, float]:
-    """Return what islands need that exchange every so many steps after such a start, as far as it was measured."""
-    start = _between(STARTS, min(sync_share, max(STARTS)))
-    return {n: _between(by_steps, steps) * start for n, by_steps in MEASURED.items() if steps <= max(by_steps)}
-
-
-def _between(table: Mapping[int, float] | Mapping[float, float], at: float) -> float:
-    """Return what a table has there, linear between its entries."""
-    for (low, less), (high, more) in pairwise(table.items()):
-        if at <= high:
-            return less + (more - less) * (at - low) / (high - low)
-    raise AssertionError("the table ends before")
+    @property
+    def _measured(self) -> dict[int, float]:
+        return measured_extra_tokens(self.steps_between_exchanges, self.sync_share)

@@ -114,6 +114,7 @@ def market_of(fleet: Fleet, supply: Supply) -> Market:
         elif a == b:
             # By default islands of one pool use all network ports of the smallest of them.
             gbit[a, b] = supply.offers[a].hardware.scale_out_gbit_per_s * supply.offers[a].anchors[0]
+    most = min(supply.max_islands, fleet.islands.max_islands)
     return Market(
         pools=tuple(
             PoolRules(o.pool.name, o.supplier, o.pool.least_devices, o.pool.most_devices, o.pool.max_share)
@@ -126,5 +127,5 @@ def market_of(fleet: Fleet, supply: Supply) -> Market:
         batch_tokens=workload.batch_tokens,
         steps_between_exchanges=steps / exchanges_in(fleet.islands, steps),
         exchange_gb=fleet.islands.bytes_per_parameter * float(supply.training.dims.total_parameters) / 1e9,
-        extra_tokens_share={m: fleet.islands.extra_tokens(m) for m in range(1, supply.max_islands + 1)},
+        extra_tokens_share={m: fleet.islands.extra_tokens(m) for m in range(1, most + 1)},
     )

@@ -11,6 +11,7 @@ from everyflop.planner.choose.market import Caps, Market, Option, broken_caps
 from everyflop.planner.choose.mix import Objective
 from everyflop.planner.choose.settle import Settled, best_settled
 from everyflop.planner.choose.supply import Supply
+from everyflop.spec.exchange import ExchangeSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +22,16 @@ class Desk:
     market: Market
     caps: Caps
     objective: Objective
+    way: ExchangeSpec
+    """How islands exchange."""
     options: dict[int, list[Option]]
     """By number of islands."""
 
     @classmethod
-    def of(cls, supply: Supply, market: Market, caps: Caps, objective: Objective) -> "Desk":
-        """Make the options of a supply."""
-        options = {islands: supply.options(islands) for islands in range(1, supply.max_islands + 1)}
-        return cls(supply, market, caps, objective, options)
+    def of(cls, supply: Supply, market: Market, caps: Caps, objective: Objective, way: ExchangeSpec) -> "Desk":
+        """Make the options of a supply, for as many islands as the market knows the cost in learning of."""
+        options = {islands: supply.options(islands) for islands in market.extra_tokens_share}
+        return cls(supply, market, caps, objective, way, options)
 
     def best(self, wanted: Wanted = ANY) -> Settled | None:
         """Return the best choice of all that are wanted."""
@@ -50,7 +53,7 @@ class Desk:
 
     def at_price(self, pool: int, factor: float) -> "Desk":
         """Return the desk with another price for one pool."""
-        return self.of(self.supply.at_price(pool, factor), self.market, self.caps, self.objective)
+        return self.of(self.supply.at_price(pool, factor), self.market, self.caps, self.objective, self.way)
 
     def under(self, caps: Caps, objective: Objective | None = None) -> "Desk":
         """Return the desk with other limits, and another objective."""

@@ -19,6 +19,7 @@ from everyflop.planner.plan.measure_next import measure_next
 from everyflop.planner.plan.nearest import no_plan
 from everyflop.planner.plan.reasons import why
 from everyflop.planner.plan.uncertainty import Chances
+from everyflop.planner.plan.ways import how_chosen, with_best_way
 from everyflop.planner.plan.what_if import what_if
 from everyflop.planner.plan.write_choice import Yardstick, write_choice
 from everyflop.planner.predict.doubts import doubts
@@ -79,8 +80,11 @@ def make_plan(
         front=_written(desk, unbeaten, yardstick),
         what_if=tuple(what_if(desk, best)),
         measure_next=tuple(measure_next(desk.supply, desk.market, best, model_option=model_option)),
-        exchange=fleet.islands.assumption,
-        assumptions=(*notes, *_doubts(fleet, desk, catalog), *assumptions(desk, [*alone, *mixed], workload)),
+        exchange=desk.way.assumption,
+        assumptions=(
+            *(*notes, *_doubts(fleet, desk, catalog), *how_chosen(workload, fleet.islands)),
+            *assumptions(desk, [*alone, *mixed], workload),
+        ),
         launch=launch,
         everyflop=importlib.metadata.version("everyflop"),
         catalogue_sha256=_sha256(catalog.with_devices(fleet.devices)),
@@ -103,7 +107,8 @@ def desk_of(
     training = Training(dims_of(workload.model), workload.seq_len, workload.precision, predictor)
     supply = Supply(workload, training, offers, max_islands=limits.max_islands)
     caps = Caps(limits.budget, limits.deadline_days, limits.max_supplier_share, limits.max_devices)
-    desk = Desk.of(supply, market_of(fleet, supply), caps, objective)
+    usual = Desk.of(supply, market_of(fleet, supply), caps, objective, fleet.islands)
+    desk = with_best_way(usual, fleet)
     able = {option.pool for offered in desk.options.values() for option in offered}
     unusable |= {o.pool.name: supply.why_nothing(pool) for pool, o in enumerate(offers) if pool not in able}
     if not able:

@@ -9,6 +9,7 @@ from everyflop.catalog.load import load_catalog
 from everyflop.planner.plan.lifetime import within_a_lifetime
 from everyflop.planner.plan.make_plan import make_plan
 from everyflop.planner.plan.request import Request, request_of
+from everyflop.planner.plan.ways import LEAST_EXCHANGES, possible_ways
 from everyflop.planner.plan.workloads import launch_command, workload_of
 from everyflop.planner.predict.impossible import refuse_impossible
 from everyflop.spec.fleet import Fleet
@@ -16,9 +17,6 @@ from everyflop.spec.fleet_file import read_fleet
 from everyflop.spec.measured_file import read_measured, with_measurements
 from everyflop.spec.plan import Objective, Plan
 from everyflop.spec.workload import Precision, Workload
-
-LEAST_EXCHANGES = 10
-"""In a run of several islands."""
 
 
 def plan(
@@ -98,9 +96,10 @@ def answer(asked: Request) -> Plan:
 
 def _never_meet(workload: Workload, fleet: Fleet) -> str | None:
     """Say so where a run is too short for islands to exchange; None where it is not."""
-    steps, between = workload.tokens // workload.batch_tokens, fleet.islands.steps_between_exchanges
-    if between == 1 or steps >= LEAST_EXCHANGES * between:
+    if possible_ways(workload, fleet.islands):
         return None
+    steps = workload.tokens // workload.batch_tokens
+    between = min(way.steps_between_exchanges for way in fleet.islands.ways)
     return (
         f"One island, nothing mixed: in {steps:,} steps islands would exchange less than {LEAST_EXCHANGES} times, "
         f"every {between:,} steps, and what merging them so rarely costs in learning is not known."
