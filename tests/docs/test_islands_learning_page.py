@@ -8,28 +8,33 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "docs" / "islands_learning.md"
 TABLE = re.compile(r"(?<=<!-- measured -->\n).*?(?=<!-- end -->)", re.DOTALL)
-TARGETS = {f"h8-start{end}": "5 %" for end in ("", "-4k", "-lr1-1k")}
+TARGETS = {f"h8-{end}": "5 %" for end in ("start", "start-4k", "start-lr1-1k", "int4-start15")}
 TARGETS |= {f"h24-start{end}": "10 %" for end in ("", "-4k", "-1k")}
 TARGETS |= {f"never{end}": "must fail" for end in ("", "-1k")}
 TITLES = {
     "h2": "H = 2",
+    "h2-start": "H = 2 after a start",
     "h4": "H = 4",
+    "h4-start": "H = 4 after a start",
     "h8": "H = 8",
     "h8-start": "H = 8 after a start",
     "h8-start-lr1": "the same, learning rate 4e-3",
     "h8-int8-start": "H = 8 after a start, int8",
     "h8-int4-start": "H = 8 after a start, int4",
+    "h8-int4-start15": "H = 8 after a start of 15 %, int4",
     "h24": "H = 24",
     "h24-start": "H = 24 after a start",
     "h24-start-lr1": "the same, learning rate 4e-3",
     "h24-int8-start": "H = 24 after a start, int8",
     "h24-int4-start": "H = 24 after a start, int4",
+    "h24-int4-start15": "H = 24 after a start of 15 %, int4",
     "h24-even": "H = 24 after a start, rounds all alike",
     "h24-unequal": "the same, of equal batches one island does 36 steps and one 12",
     "h24-unequal-tokens": "the same, merged by tokens alone",
     "h24-nesterov": "H = 24 after a start, outer step of Nesterov, 0.7 and 0.5",
     "h24-overlap": "H = 24 after a start, training ahead of every update for half a round",
     "h100": "H = 100",
+    "h100-start": "H = 100 after a start",
     "h4-m4": "four islands, H = 4",
     "h8-m4": "four islands, H = 8",
     "h8-m4-start": "four islands, H = 8 after a start",

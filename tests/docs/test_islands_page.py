@@ -31,6 +31,6 @@ def test_every_key_is_listed_with_its_default(table: str, spec: type[Spec]):
 def test_it_says_what_plans_assume():
     how = ExchangeSpec()
 
-    assert how.bytes_per_parameter == 1
-    assert how.sync_share == 0
-    assert f"every {how.steps_between_exchanges} steps in int8, without a synchronous start, unless" in PAGE
+    assert how.bytes_per_parameter == 0.5
+    assert len(how.ways) > 1
+    assert "Plans exchange int4 unless their [fleet file](fleets.md) says otherwise, and choose the start" in PAGE

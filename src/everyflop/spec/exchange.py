@@ -20,7 +20,7 @@ class ExchangeSpec(Spec):
     sync_share: float = Field(default=0.2, ge=0, le=1)
     """Share of the run's tokens at its start over which gradients are exchanged at every step. It saves extra tokens,
     and is most of what travels then."""
-    bytes_per_parameter: float = Field(default=1.0, ge=0.5, le=8)
+    bytes_per_parameter: float = Field(default=0.5, ge=0.5, le=8)
     """What travels for each parameter: 2 in bf16, 1 in int8, 0.5 in int4."""
     extra_tokens_share: dict[int, float] | None = Field(default=None, min_length=1)
     """Number of islands -> extra tokens needed for the same loss, as a share; numbers between are interpolated. By

@@ -169,7 +169,9 @@ def _same_bill(cost: float, now: float) -> bool:
 def exchange_lines(exchange: ExchangeAssumption) -> list[str]:
     """Say how islands are assumed to meet, and what that costs in learning."""
     lines = [f"Islands exchange {_what_they_exchange(exchange)}."]
-    extra = [f"{percent(share)} with {count} islands" for count, share in exchange.extra_tokens_share.items()]
+    extra = [
+        f"{percent(share)} with {count} islands" for count, share in exchange.extra_tokens_share.items() if count != "1"
+    ]
     if extra:
         lines.append(f"Extra tokens for the same loss: {', '.join(extra)} ({exchange.source}).")
     return lines
