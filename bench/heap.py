@@ -4,8 +4,8 @@
 
 Trains steps of 4,096 tokens of a model of 99 M parameters (that of step_memory.py, bf16, layers not compiled, one
 thread), each heap in a process of its own, in turn. Prints one JSON line: the quickest of four steps in each process,
-in seconds of processor time, and its peak of resident memory. Fails when the heap that `everyflop train` takes here is not
-quicker than glibc's in every repeat; the control, glibc again, must be within 5 % of it. Five minutes.
+in seconds of processor time, and its peak of resident memory. Fails when the heap that `everyflop train` takes here is
+not quicker than glibc's in every repeat; the control, glibc again, must be within 5 % of it. Seven minutes.
 """
 
 import argparse

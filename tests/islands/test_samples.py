@@ -167,3 +167,10 @@ def test_taking_splits_ranges_without_touching_the_order(pairs, data):
     assert numbers(taken) == numbers(ranges)[:n]
     assert numbers(left) == numbers(ranges)[n:]
     assert ranges == [list(pair) for pair in pairs]
+
+
+def test_a_table_of_another_everyflop_has_more_or_less_in_it():
+    facts = SampleTable(10, next=3).to_json()
+    del facts["rejected"]
+
+    assert SampleTable.from_json({**facts, "colour": "red"}) == SampleTable(10, next=3)

@@ -8,6 +8,7 @@ what it has. The weights have the same bits.
 A heap is chosen when a process starts, so the process begins again with other variables in its environment.
 """
 
+import contextlib
 import ctypes.util
 import os
 import sys
@@ -20,15 +21,15 @@ TCMALLOC = "tcmalloc_minimal"
 """gperftools' heap without its profilers; Debian and Ubuntu have it as libtcmalloc-minimal4."""
 
 KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
-"""What tells glibc to keep every block, whatever its size."""
+"""What tells glibc to keep every block, whatever its size; another heap does not look at it."""
 
 
 def begin_again_with_better_heap() -> None:
     """Begin this process again, with the same words and process number, where another heap is better for it."""
     wanted = better_heap(sys.argv[1:], os.environ)
-    if wanted and sys.platform == "linux":
-        sys.stdout.flush()
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **wanted})
+    if wanted and sys.platform == "linux" and sys.executable:
+        with contextlib.suppress(OSError):  # it goes on as it is then
+            os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **wanted})
 
 
 def better_heap(
@@ -41,4 +42,4 @@ def better_heap(
     if not words or words[0] not in TRAINING or chosen:
         return {}
     library = find(TCMALLOC)
-    return {"LD_PRELOAD": library} if library else KEEPING
+    return {**KEEPING, **({"LD_PRELOAD": library} if library else {})}

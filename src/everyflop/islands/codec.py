@@ -1,4 +1,4 @@
-"""What a flat update travels as: fp32, bf16, or int8 or int4 with one scale for each block.
+"""What flat gradients and updates travel as: fp32, bf16, or int8 or int4 with one scale for each block.
 
 numpy only, so that the coordinator needs no torch. fp64 passes through "fp32" unchanged: tests train in it.
 Sizes for each number: 4 bytes, 2, 1 + 4 / BLOCK and 1 / 2 + 4 / BLOCK.

@@ -104,7 +104,7 @@ def merge_updates(
     rates: Mapping[str, list[float]],
     residual: Mapping[str, Flat],
 ) -> Merged:
-    """Merge the updates of one round; `rates` are those of earlier rounds, `residual` is that of the last one."""
+    """Merge the updates of one round; `rates` are of earlier rounds, `residual` is that of the last one merged."""
     trained = {name: updates[name] for name in sorted(updates) if updates[name].steps > 0}
     verdicts = {name: Verdict(True, 1.0, "") for name in updates if name not in trained}
     arrays, must_rejoin = _read(updates, trained)

@@ -7,7 +7,7 @@ spoils the update of whoever trains on it is not tried for ever. Pure bookkeepin
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 Ranges = list[list[int]]
@@ -98,5 +98,5 @@ class SampleTable:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> "SampleTable":
-        """Return the table that to_json wrote."""
-        return cls(**copy.deepcopy(dict(facts)))
+        """Return the table that to_json wrote; what this everyflop does not know of it is left out."""
+        return cls(**copy.deepcopy({one.name: facts[one.name] for one in fields(cls) if one.name in facts}))

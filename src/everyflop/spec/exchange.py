@@ -103,15 +103,16 @@ class ExchangeSpec(Spec):
     def ways(self) -> "tuple[ExchangeSpec, ...]":
         """The ways to exchange that a plan chooses among, the usual one first: what was measured, as far as the fleet
         file leaves it open. One's own extra_tokens_share is of one way."""
-        said = self.model_fields_set
-        starts = [self.sync_share, *({*FRONTIER} - {self.sync_share} if "sync_share" not in said else ())]
-        usual = self.steps_between_exchanges
-        every = [usual]
-        if "steps_between_exchanges" not in said:
-            every += sorted({n for by_islands in FRONTIER.values() for n in by_islands[2]} - {1, usual})
+        said, usual = self.model_fields_set, self.steps_between_exchanges
         if self.extra_tokens_share or usual == 1:
             return (self,)
-        found = ({"sync_share": start, "steps_between_exchanges": steps} for start in starts for steps in every)
+        starts = [self.sync_share, *({*FRONTIER} - {self.sync_share} if "sync_share" not in said else ())]
+        found = [{"sync_share": start, "steps_between_exchanges": usual} for start in starts]
+        if "steps_between_exchanges" not in said:
+            for start in starts:
+                by_start = [FRONTIER[start]] if start in FRONTIER else FRONTIER.values()
+                others = {steps for by_islands in by_start for steps in by_islands[2]} - {1, usual}
+                found += [{"sync_share": start, "steps_between_exchanges": steps} for steps in sorted(others)]
         return tuple(self.model_copy(update=way) for way in found)
 
     @property

@@ -247,6 +247,6 @@ class Plan(Spec):
 
     @property
     def compress(self) -> Compress:
-        """What updates travel as: the widest type that sends no more than was assumed, or int4."""
+        """What gradients and updates travel as: the widest type that sends no more than was assumed, or int4."""
         sent = self.exchange.bytes_per_parameter
         return "fp32" if sent >= 4 else "bf16" if sent >= 2 else "int8" if sent >= 1 else "int4"

@@ -47,6 +47,24 @@ def test_no_more_islands_are_offered_than_the_chosen_way_is_known_for():
     assert [*rare.options] == [1, 2]
 
 
+def test_a_single_possible_way_is_taken_though_it_is_not_the_usual_one():
+    short = LITE.model_copy(update={"tokens": 60 * LITE.batch_tokens})
+    pools = fleet(H100, A100, islands={"sync_share": 0.1})
+    usual = desk(pools)
+    usual.supply.workload = short
+
+    assert with_best_way(usual, pools).way.steps_between_exchanges == 4
+
+
+def test_islands_on_one_pool_choose_too():
+    often = []
+    for gbit_per_s in (10_000, 1):
+        pool = fleet(H100, link=[{"between": ["a", "a"], "gbit_per_s": gbit_per_s}])
+        often.append(1 / with_best_way(desk(pool), pool).market.steps_between_exchanges)
+
+    assert often[0] > 3 * often[1]
+
+
 @pytest.mark.parametrize(("steps", "possible"), [(39, set()), (40, {4}), (80, {4, 8}), (240, {4, 8, 24})])
 def test_islands_exchange_ten_times_at_least(steps: int, possible: set[int]):
     run = LITE.model_copy(update={"tokens": steps * LITE.batch_tokens})

@@ -65,7 +65,7 @@ def test_the_least_link_is_that_at_which_a_twentieth_of_the_time_is_lost(mix):
     (least,) = {island.least_link_gbit_per_s for island in choice.islands}
     assert least
 
-    # The model goes to the coordinator and back, half a byte a parameter, at each step of a fifth and every 8 steps then.
+    # The model goes to the coordinator and back, half a byte a parameter, at each step of a fifth and every 8 then.
     gb = 0.5 * ASKED.supply.training.dims.total_parameters / 1e9
     round_s = LITE.batch_tokens / (0.2 + 0.8 / 8) / sum(island.tokens_per_s for island in mix.islands)
     assert 2 * (gb * 8 / least + 0.001) == pytest.approx(round_s * 0.05 / 0.95, rel=1e-4)  # 1 ms of latency each way

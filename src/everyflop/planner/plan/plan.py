@@ -96,10 +96,10 @@ def answer(asked: Request) -> Plan:
 
 def _never_meet(workload: Workload, fleet: Fleet) -> str | None:
     """Say so where a run is too short for islands to exchange; None where it is not."""
-    if possible_ways(workload, fleet.islands):
-        return None
     steps = workload.tokens // workload.batch_tokens
     between = min(way.steps_between_exchanges for way in fleet.islands.ways)
+    if possible_ways(workload, fleet.islands) or steps >= LEAST_EXCHANGES * between:
+        return None
     return (
         f"One island, nothing mixed: in {steps:,} steps islands would exchange less than {LEAST_EXCHANGES} times, "
         f"every {between:,} steps, and what merging them so rarely costs in learning is not known."

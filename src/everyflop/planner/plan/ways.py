@@ -1,5 +1,8 @@
-"""Which way islands exchange: of those that were measured, the one with which mixing is best."""
+"""Which way islands exchange: of those that were measured, the one with which several are best."""
 
+from dataclasses import replace
+
+from everyflop.planner.choose.settle import Settled
 from everyflop.planner.choose.supply import market_of
 from everyflop.planner.plan.alternatives import mixes
 from everyflop.planner.plan.desk import Desk
@@ -18,14 +21,16 @@ def possible_ways(workload: Workload, how: ExchangeSpec) -> list[ExchangeSpec]:
 
 
 def with_best_way(desk: Desk, fleet: Fleet) -> Desk:
-    """Return the desk with the way to exchange with which the best mix is best.
+    """Return the desk with the way to exchange with which several islands are best, on pools that differ if that goes.
 
-    It is the usual way among equals, and where nothing can be mixed.
+    It is the first possible way among equals.
     """
+    if desk.supply.max_islands == 1:
+        return desk
     desks = [_exchanging(desk, fleet, way) for way in possible_ways(desk.supply.workload, fleet.islands)]
-    mixed = [(one, kept[0]) for one in desks if len(desks) > 1 and (kept := one.better(mixes(one)))]
-    best = min(mixed, key=lambda pair: (bool(pair[0].broken(pair[1])), pair[1].figure(desk.objective)), default=None)
-    return best[0] if best else desk
+    found = [(one, several[0]) for one in desks if (several := one.better(mixes(one) or _on_one_pool(one)))]
+    best = min(found, key=lambda pair: (bool(pair[0].broken(pair[1])), pair[1].figure(desk.objective)), default=None)
+    return best[0] if best else next(iter(desks), desk)
 
 
 def how_chosen(workload: Workload, how: ExchangeSpec) -> list[str]:
@@ -34,9 +39,16 @@ def how_chosen(workload: Workload, how: ExchangeSpec) -> list[str]:
     if n < 2 or how.max_islands == 1:
         return []
     return [
-        f"Of {n} ways to exchange whose cost in learning was measured, islands take the one with which the best mix is "
-        "best; [islands] in the fleet file fixes it."
+        f"Of {n} ways to exchange whose cost in learning was measured, islands take the one with which several of "
+        "them are best; [islands] in the fleet file fixes it."
     ]
+
+
+def _on_one_pool(desk: Desk) -> list[Settled]:
+    """Return the best choice of several islands, wherever they are."""
+    several = replace(desk, options={islands: offered for islands, offered in desk.options.items() if islands > 1})
+    found = several.best()
+    return [found] if found else []
 
 
 def _exchanging(desk: Desk, fleet: Fleet, way: ExchangeSpec) -> Desk:
