@@ -32,7 +32,7 @@ def test_the_count_is_that_of_a_run_walked_through(steps: int, between: int, syn
 
 
 def test_without_a_synchronous_start_there_is_one_for_each_round():
-    assert exchanges_in(ExchangeSpec(steps_between_exchanges=8), 1000) == 125
+    assert exchanges_in(ExchangeSpec(steps_between_exchanges=8, sync_share=0.0), 1000) == 125
 
 
 def test_a_start_of_a_fifth_is_most_of_them():
