@@ -2,8 +2,8 @@
 
 A training step asks for the same large blocks again and again. glibc gives them back to the system, which clears each
 page anew, and keeps pieces of them between others. Measured with 99 M parameters (docs/profile.md): a tenth of a step's
-processor time and a fifth of its memory go with tcmalloc in glibc's place, half of that time with glibc told to keep
-what it has. The weights have the same bits.
+processor time and a fifth of its memory go with tcmalloc in glibc's place, and nearly as much time, but no memory, with
+glibc told to keep what it has.
 
 A heap is chosen when a process starts, so the process begins again with other variables in its environment.
 """

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from everyflop.spec.base import Count, Misfit, Spec
-from everyflop.spec.frontier import FRONTIER, FRONTIER_SOURCE, MOST_STEPS, measured_extra_tokens
+from everyflop.spec.frontier import FRONTIER, FRONTIER_SOURCE, MOST_STEPS, measured_extra_tokens, measured_steps
 from everyflop.spec.plan import MOST_STEPS_BETWEEN, ExchangeAssumption
 
 
@@ -106,14 +106,14 @@ class ExchangeSpec(Spec):
         said, usual = self.model_fields_set, self.steps_between_exchanges
         if self.extra_tokens_share or usual == 1:
             return (self,)
-        starts = [self.sync_share, *({*FRONTIER} - {self.sync_share} if "sync_share" not in said else ())]
-        found = [{"sync_share": start, "steps_between_exchanges": usual} for start in starts]
-        if "steps_between_exchanges" not in said:
-            for start in starts:
-                by_start = [FRONTIER[start]] if start in FRONTIER else FRONTIER.values()
-                others = {steps for by_islands in by_start for steps in by_islands[2]} - {1, usual}
-                found += [{"sync_share": start, "steps_between_exchanges": steps} for steps in sorted(others)]
-        return tuple(self.model_copy(update=way) for way in found)
+        starts = [self.sync_share, *(FRONTIER if "sync_share" not in said else ())]
+        found = [
+            (start, steps)
+            for start in starts
+            for steps in [usual, *(measured_steps(start) if "steps_between_exchanges" not in said else ())]
+        ]
+        keys = ("sync_share", "steps_between_exchanges")
+        return tuple(self.model_copy(update=dict(zip(keys, way, strict=True))) for way in dict.fromkeys(found))
 
     @property
     def _measured(self) -> dict[int, float]:

@@ -29,6 +29,13 @@ MOST_STEPS = max(max(by_steps) for by_islands in FRONTIER.values() for by_steps 
 """The longest rounds that were measured."""
 
 
+def measured_steps(sync_share: float) -> list[int]:
+    """Return the steps between exchanges that two islands were measured with after such a start; after any start that
+    was, where this one was not."""
+    tables = [FRONTIER[sync_share]] if sync_share in FRONTIER else [*FRONTIER.values()]
+    return sorted({steps for by_islands in tables for steps in by_islands[2] if steps > 1})
+
+
 def measured_extra_tokens(steps: int, sync_share: float) -> dict[int, float]:
     """Return extra tokens by number of islands, as far as they were measured with so many steps between exchanges.
 

@@ -94,16 +94,18 @@ def _weights(summary: dict[str, str]) -> list[tuple[str, str]]:
 
 def _exchange(run: RunSpec) -> str:
     """Say when the islands meet, as the run file has it, and what they exchange then."""
-    how, at_first = run.islands, f"gradients at every step of the first {percent(run.islands.sync_share)} of the tokens"
+    how = run.islands
+    gradients = f"gradients at every step as {how.compress}"
     if how.steps == 1:
-        return "gradients at every step"
+        return gradients
     if how.steps == "auto":
         every = "as often as pays"
     else:
         by_time = how.rounds == "clock" and how.round_s is not None
         every = f"every {how.round_s:g} s" if by_time else f"every {how.steps} steps on average"
     weights = f"weights {every} as {how.compress}, rounds by the {how.rounds.replace('steps', 'step')}"
-    return f"{at_first}, then {weights}" if how.sync_share else weights
+    first = f"{gradients} over the first {percent(how.sync_share)} of the tokens, then "
+    return first + weights if how.sync_share else weights
 
 
 def _model(report: Report) -> str:
