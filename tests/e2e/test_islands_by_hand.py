@@ -7,6 +7,9 @@ import subprocess
 
 import pytest
 
+from everyflop.spec.read import read_run
+from everyflop.train.run_dir import RunDir
+
 from .run_dirs import used_samples, wait_for_round
 
 SECRET = "0123456789abcdef\n"
@@ -73,6 +76,34 @@ def test_they_meet_over_tls_a_stranger_is_refused_and_the_coordinator_has_a_repo
     page = (hub / "report.html").read_text()
     assert "fast" in page
     assert "slow" in page
+
+
+def test_all_of_them_follow_a_plan_and_an_island_that_does_not_is_refused(
+    machines, everyflop, plan_for, write_run_file, tmp_path
+):
+    short = {"tokens": 256 * 24}
+    run, plan = read_run(write_run_file(tmp_path, train=short)), tmp_path / "plan.json"
+    exchange = {"steps_between": 3, "sync_share": 0.25, "bytes_per_parameter": 1.0, "extra_tokens_share": {}}
+    exchange |= {"source": "a test"}
+    plan.write_text(json.dumps(plan_for(run, islands={"fast": {}, "slow": {}}, exchange=exchange)))
+    follows = ("--plan", plan)
+    processes = machines(serve=follows, join=follows, train=short)
+    (at,) = [word for word in processes[1].args if str(word).startswith("127.0.0.1:")]
+    there = ("--island", "fast", "--coordinator", at, "--secret", tmp_path / "secret")
+    stranger = everyflop("train", tmp_path / "run.toml", f"run.out_dir={tmp_path / 'stranger'}", *there)
+    ends = ends_of(processes)
+
+    assert [code for code, _ in ends] == [0, 0, 0], ends
+    assert stranger.code == 2
+    assert "islands.compress: fp32 there, int8 in the run" in stranger.err
+    (summary,) = [json.loads(path.read_text()) for path in tmp_path.glob("*/tiny/summary.json")]
+    kept = read_run(RunDir(tmp_path / "hub" / "tiny").given)
+    assert (kept.islands.steps, kept.islands.compress, kept.island[0].price_per_device_hour) == (3, "int8", 36.0)
+    assert set(summary["plan"]["islands"]) == {"fast", "slow"}
+    assert summary["plan"]["cost"]["measured"] == summary["cost"]
+    assert (tmp_path / "hub" / "tiny" / "plan.json").read_bytes() == plan.read_bytes()
+    assert everyflop("report", tmp_path / "hub" / "tiny").code == 0
+    assert "<h2>Plan and run</h2>" in (tmp_path / "hub" / "tiny" / "report.html").read_text()
 
 
 @pytest.mark.full

@@ -1,13 +1,14 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import torch
 
 from everyflop.base.errors import ExpectedNo, InvalidFile, UsageError
-from everyflop.train import plan as plan_module
-from everyflop.train.plan import apply_plan, kept_plan, open_plan, refuse_overrides
+from everyflop.infer import load
+from everyflop.train.plan import apply_plan, follow, open_plan, refuse_overrides
+from everyflop.train.run_dir import RunDir
 
 TWO = {"a": {}, "b": {}}
 
@@ -82,11 +83,20 @@ def test_how_weights_start_is_no_difference(planned, make_run):
 
 def test_a_model_that_comes_from_elsewhere_is_held_against_the_plan_too(planned, make_run, monkeypatch):
     other = make_run(model={"n_experts": 8}).model
-    monkeypatch.setattr(plan_module, "read_spec", lambda path: other if str(path) == "elsewhere" else None)
+    monkeypatch.setattr(load, "read_spec", lambda path: other if str(path) == "elsewhere" else None)
     run = make_run().model_copy(update={"model": None, "init_from": "elsewhere"})
 
     with pytest.raises(UsageError, match=r"model\.n_experts: 8 in the run, 4 in the plan"):
         planned(run, make_run())
+
+
+def test_a_model_that_is_on_other_machines_alone_is_not_looked_at(write_plan, make_run):
+    run = make_run().model_copy(update={"model": None, "init_from": "elsewhere"})
+
+    followed, _ = follow(run, write_plan(), files=False)
+    assert followed.train.recompute == "layer"
+    with pytest.raises(UsageError, match="elsewhere"):
+        follow(run, write_plan())
 
 
 def test_a_warm_up_that_the_plans_micro_batch_does_not_divide_is_refused(planned, make_run):
@@ -198,22 +208,6 @@ def test_fp8_is_an_expected_no(write_plan, plan_for, make_run):
         open_plan(write_plan(workload=workload))
 
 
-def test_a_device_of_another_type_is_an_expected_no_that_names_both(write_plan):
-    with pytest.raises(ExpectedNo, match=r"far-away for laptop, which is torch device 'elsewhere', and here is '\w+'"):
-        open_plan(write_plan(island={"device": "far-away", "torch_device": "elsewhere"}))
-
-
-def test_a_plan_for_the_processor_runs_on_it_beside_an_accelerator(write_plan, monkeypatch):
-    accelerator = SimpleNamespace(type="meta")
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: accelerator)
-
-    assert open_plan(write_plan()).device.type == "cpu"
-
-
-def test_a_plan_that_names_no_type_runs_on_what_is_here(write_plan):
-    assert open_plan(write_plan(island={"torch_device": ""})).device
-
-
 def test_a_file_that_is_no_plan_is_refused_with_its_problems(tmp_path):
     (tmp_path / "plan.json").write_text("{}")
 
@@ -221,11 +215,30 @@ def test_a_file_that_is_no_plan_is_refused_with_its_problems(tmp_path):
         open_plan(tmp_path / "plan.json")
 
 
-def test_a_run_without_an_earlier_plan_has_none(run_dir):
-    assert kept_plan(run_dir) is None
+def test_a_run_follows_the_plan_that_it_is_given(write_plan, make_run):
+    path = write_plan()
+    run, planned = follow(make_run(), path)
+
+    assert run.money.price_per_device_hour == 36.0
+    assert (planned.path, planned.content, planned.plan.recommended) == (path, path.read_bytes(), "laptop alone")
 
 
-def test_the_plan_of_an_earlier_process_is_found_again(run_dir, write_plan):
-    run_dir.plan.write_bytes(write_plan().read_bytes())
+def test_a_run_without_a_plan_stays_as_it_is(make_run):
+    assert follow(make_run(), None, resume=True) == (make_run(), None)
 
-    assert kept_plan(run_dir).plan.recommended == "laptop alone"
+
+def test_only_a_resumed_run_follows_the_plan_that_it_kept(write_plan, make_run):
+    run = make_run()
+    kept = RunDir(run.dir).plan
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(write_plan().read_bytes())
+
+    assert follow(run, None) == (run, None)
+    followed, planned = follow(run, None, resume=True)
+    assert (followed.money.price_per_device_hour, planned.path) == (36.0, kept)
+
+
+def test_following_a_plan_takes_no_torch(write_plan, tmp_path):
+    code = "import sys; import everyflop.train.plan; sys.exit('torch' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

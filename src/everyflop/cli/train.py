@@ -49,23 +49,24 @@ def train(
     everyflop train run.toml --resume
     everyflop train run.toml --plan plan.json
     everyflop train run.toml --island a --coordinator hub:7700 --secret key.txt
+    everyflop train run.toml --plan plan.json --island a --coordinator hub:7700
     """
     from everyflop.base.errors import Interrupted, UsageError
     from everyflop.spec.read import read_run
+    from everyflop.train.plan import refuse_overrides
 
     if new and resume:
         raise UsageError("--new starts another run and --resume continues one: choose one of them.")
     run = read_run(run_file, overrides or ())
+    refuse_overrides(run, overrides or (), plan=plan, resume=resume)
     if island or coordinator:
-        whole = {"--plan": plan, "--resume": resume, "--new": new, "--replay": replay}
+        whole = {"--resume": resume, "--new": new, "--replay": replay}
         _refuse_options_of_a_whole([option for option, given in whole.items() if given])
-        return _train_island(run, island, coordinator, secret, tls_ca, allow_change=allow_change)
+        return _train_island(run, island, coordinator, secret, tls_ca, plan, allow_change=allow_change)
 
-    from everyflop.train.plan import refuse_overrides
     from everyflop.train.run import train as train_run
     from everyflop.train.run_dir import next_free_name
 
-    refuse_overrides(run, overrides or (), plan=plan, resume=resume)
     if new:
         run = next_free_name(run)
     try:
@@ -93,6 +94,7 @@ def _train_island(
     coordinator: str | None,
     secret: Path | None,
     tls_ca: Path | None,
+    plan: Path | None,
     *,
     allow_change: bool,
 ) -> None:
@@ -101,12 +103,14 @@ def _train_island(
     from everyflop.islands.secret import read_secret
     from everyflop.islands.tls import client_context
     from everyflop.train.island_process import train_island
+    from everyflop.train.plan import follow
 
     if not island or not coordinator:
         raise UsageError("--island NAME and --coordinator HOST:PORT go together: give both, or neither.")
     end_with_parent()
     known, tls = read_secret(secret, needed=False), client_context(tls_ca)
-    summary = train_island(run, island, coordinator, known, tls=tls, allow_change=allow_change)
+    run, planned = follow(run, plan)
+    summary = train_island(run, island, coordinator, known, tls=tls, allow_change=allow_change, planned=planned)
     if summary is not None:
         _print(run, summary)
 

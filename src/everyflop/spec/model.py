@@ -11,6 +11,9 @@ from pydantic import Field, model_validator
 from everyflop.spec.base import Misfit, Spec
 from everyflop.spec.families import FAMILY_DEFAULTS, Family
 
+SHAPELESS = {"init_std", "embed_std", "output_std", "mtp_loss_weight", "max_positions"}
+"""Keys of a model that neither its tensors nor its speed depend on."""
+
 
 class YarnSpec(Spec):
     """YaRN rope scaling (arXiv 2309.00071), with the names of config.json."""

@@ -13,6 +13,7 @@ from everyflop.islands.replay import Replay
 from everyflop.islands.round_log import RoundLog
 from everyflop.spec.run import RunSpec
 from everyflop.train.bill import bill, price_of, total
+from everyflop.train.plan import Planned, keep_plan
 from everyflop.train.run_dir import RunDir, run_toml
 from everyflop.train.telemetry import SCHEMA, Telemetry
 
@@ -39,9 +40,9 @@ class Files:
         keep_lines(self.run_dir.metrics, lambda line: line.get("round", number) < number)
 
 
-def _course(run: RunSpec, run_dir: RunDir, replay: Path | None) -> Course:
+def _course(run: RunSpec, files: Files, replay: Path | None) -> Course:
     priced = tuple(island.model_copy(update={"price_per_device_hour": price_of(island, run)}) for island in run.island)
-    parts = priced, run.islands, RoundLog(run_dir.path / "rounds.jsonl"), Files(run, run_dir)
+    parts = priced, run.islands, RoundLog(files.run_dir.path / "rounds.jsonl"), files
     return Course(*parts) if replay is None else Replay(read_lines(replay), *parts)
 
 
@@ -53,16 +54,21 @@ def coordinate(
     *,
     tls: ssl.SSLContext | None = None,
     replay: Path | None = None,
+    planned: Planned | None = None,
 ) -> str:
     """Coordinate a run's islands until it has ended; return how, such as "finished". SIGINT and SIGTERM stop it.
 
+    `planned` is the plan that the run has taken its settings from, if there is one and nobody has kept it here yet.
     With `replay`, a round log, every round is what it was there. Raises UsageError for a log that cannot be replayed.
     """
     run_dir = RunDir(run.dir)
     run_dir.given.parent.mkdir(parents=True, exist_ok=True)
-    coordinator = Coordinator(_course(run, run_dir, replay))
+    files = Files(run, run_dir)
+    coordinator = Coordinator(_course(run, files, replay))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: coordinator.stop())
     with socket.create_server((host, port)) as listening:
         write_atomic(run_dir.given, run_toml(run))  # for reports: islands of other machines keep their files there
+        if planned:
+            keep_plan(planned, run_dir, files.telemetry)
         return coordinator.serve(listening, secret, tls)

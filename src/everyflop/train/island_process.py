@@ -14,7 +14,7 @@ import torch
 
 from everyflop.backend.device import Device, detect
 from everyflop.base.errors import DamagedFile, ExpectedNo, Interrupted, UsageError
-from everyflop.base.files import append_line, locked, write_json
+from everyflop.base.files import append_line, locked, write_atomic, write_json
 from everyflop.base.progress import progress
 from everyflop.checkpoint import Checkpoint, list_checkpoints, newest_good, open_checkpoint
 from everyflop.data.prepare import prepare
@@ -32,6 +32,7 @@ from everyflop.train.finish import finish
 from everyflop.train.first_screen import Forecast, forecast, meter_of
 from everyflop.train.island import Island
 from everyflop.train.local_steps import LocalSteps
+from everyflop.train.plan import Planned
 from everyflop.train.replica import Replica
 from everyflop.train.resume import Start, find_start, note_data, refuse_changes, settle_as_before
 from everyflop.train.run_dir import LOCK_NAME, RunDir
@@ -57,9 +58,11 @@ def train_island(
     *,
     tls: ssl.SSLContext | None = None,
     allow_change: bool = False,
+    planned: Planned | None = None,
 ) -> dict[str, Any] | None:
     """Train as one island of a run until it ends; return the summary on the island that wrote it, None elsewhere.
 
+    `planned` is the plan that the run has taken its settings from, if there is one and nobody has kept it here yet.
     Raises UsageError when the coordinator refuses the island or cannot be reached, and when the checkpoint here is of
     other settings, unless `allow_change`; Interrupted after a signal.
     """
@@ -70,6 +73,8 @@ def train_island(
     own = RunDir(run.dir / "islands" / name)
     with locked(own.path / LOCK_NAME, busy=f"the island '{name}' of this run is in use by another process."):
         process = _Process(run, spec, device, own, allow_change=allow_change)
+        if planned:
+            write_atomic(process.shared.plan, planned.content)
         return process.train(coordinator, secret, tls)
 
 

@@ -1,22 +1,19 @@
-"""Run what a plan says: find its devices here, hold the run against it, take its settings."""
+"""Run what a plan says: hold the run against it, and take its settings. Needs no torch: coordinators do so too."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from everyflop.backend.device import Device, detect
 from everyflop.base.errors import ExpectedNo, UsageError
 from everyflop.base.files import write_atomic
-from everyflop.infer.load import read_spec
 from everyflop.spec.islands import IslandSpec
-from everyflop.spec.model import ModelSpec
+from everyflop.spec.model import SHAPELESS, ModelSpec
 from everyflop.spec.plan import Plan, PlannedIsland
 from everyflop.spec.plan_file import read_plan
 from everyflop.spec.run import RunSpec
 from everyflop.train.predicted import plan_facts
 from everyflop.train.run_dir import RunDir
-from everyflop.train.session import SHAPELESS
 from everyflop.train.telemetry import Telemetry
 
 SET_BY_PLAN = (
@@ -34,34 +31,28 @@ class Planned:
     content: bytes
     """Of the file, to be kept beside the run."""
     plan: Plan
-    device: Device
-    """What this process would train on."""
+
+
+def follow(
+    run: RunSpec, path: str | Path | None, *, resume: bool = False, files: bool = True
+) -> tuple[RunSpec, Planned | None]:
+    """Return a run with what a plan sets, and that plan; without a path that of the run that is resumed, if it has one.
+
+    With `files` false the model that a run starts from is not looked at, which may be on other machines alone. Raises
+    UsageError or InvalidFile for a file that is no plan or one for another run, ExpectedNo for what cannot be run yet.
+    """
+    kept = RunDir(run.dir).plan
+    if path is None and not (resume and kept.exists()):
+        return run, None
+    planned = open_plan(path or kept)
+    return apply_plan(run, planned, files=files), planned
 
 
 def open_plan(path: str | Path) -> Planned:
-    """Read a plan and find its device here.
-
-    Raises UsageError or InvalidFile for a file that is none, ExpectedNo for a plan that cannot be run yet or here.
-    """
+    """Read a plan. Raises UsageError or InvalidFile for a file that is none, ExpectedNo for what cannot be run yet."""
     plan = read_plan(path)
     _refuse_what_is_not_built(plan)
-    devices = [_device_for(island, path) for island in plan.islands]
-    return Planned(Path(path), Path(path).read_bytes(), plan, devices[0])
-
-
-def _device_for(island: PlannedIsland, path: str | Path) -> Device:
-    device = detect(processor=island.torch_device == "cpu")
-    if island.torch_device not in ("", device.type):
-        raise ExpectedNo(
-            f"the plan {path} needs {island.device} for {island.name}, which is torch device '{island.torch_device}', "
-            f"and here is '{device.type}' ({device.name}). Run it there, or make a plan for this device."
-        )
-    return device
-
-
-def kept_plan(run_dir: RunDir) -> Planned | None:
-    """Return the plan that an earlier process of a run followed, if there was one."""
-    return open_plan(run_dir.plan) if run_dir.plan.exists() else None
+    return Planned(Path(path), Path(path).read_bytes(), plan)
 
 
 def keep_plan(planned: Planned, run_dir: RunDir, telemetry: Telemetry) -> None:
@@ -93,13 +84,13 @@ def refuse_overrides(run: RunSpec, overrides: Iterable[str], *, plan: Path | Non
         )
 
 
-def apply_plan(run: RunSpec, planned: Planned) -> RunSpec:
+def apply_plan(run: RunSpec, planned: Planned, *, files: bool = True) -> RunSpec:
     """Return the run with the plan's tokens, batch, micro-batch, recompute, prices, islands and their exchanges.
 
     Raises UsageError with every value that differs from the plan's.
     """
     plan = planned.plan
-    model = run.model or read_spec(Path(run.init_from or ""))
+    model = run.model or (_model_to_start_from(run) if files else None)
     if different := [*_differences(run, model, plan), *_other_islands(run, plan)]:
         raise UsageError(
             f"the plan {planned.path} is not for the run '{run.run.name}':\n"
@@ -137,6 +128,12 @@ def apply_plan(run: RunSpec, planned: Planned) -> RunSpec:
     return changed
 
 
+def _model_to_start_from(run: RunSpec) -> ModelSpec:
+    from everyflop.infer.load import read_spec
+
+    return read_spec(Path(run.init_from or ""))
+
+
 def _island(run: RunSpec, planned: PlannedIsland) -> IslandSpec:
     """Return a planned island; the run's table of that name adds what no plan says, such as what it simulates."""
     tables = {table.name: table for table in run.island}
@@ -162,11 +159,11 @@ _LEAST_MEMORY = ("none", "layer")
 """Policies, the one that needs the least memory last."""
 
 
-def _differences(run: RunSpec, model: ModelSpec, plan: Plan) -> list[str]:
+def _differences(run: RunSpec, model: ModelSpec | None, plan: Plan) -> list[str]:
     workload, train = plan.workload, run.train
     applied = train.tokens == plan.trained_tokens  # as in the run.toml of a run that followed the plan
     pairs = {
-        **{f"model.{key}": value for key, value in _different_keys(model, workload.model).items()},
+        **{f"model.{key}": value for key, value in (_different_keys(model, workload.model) if model else {}).items()},
         "train.tokens": (train.tokens, train.tokens if applied else workload.tokens),
         "train.seq_len": (train.seq_len, workload.seq_len),
         "train.batch_tokens": (train.batch_tokens or workload.batch_tokens, workload.batch_tokens),

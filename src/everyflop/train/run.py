@@ -22,7 +22,8 @@ from everyflop.train.finish import finish
 from everyflop.train.first_screen import Forecast, first_screen, forecast, meter_of, show_lines
 from everyflop.train.local_islands import train_local
 from everyflop.train.loop import Loop
-from everyflop.train.plan import Planned, apply_plan, keep_plan, kept_plan, open_plan
+from everyflop.train.plan import Planned, follow, keep_plan
+from everyflop.train.planned_devices import devices_here
 from everyflop.train.predicted import plan_line
 from everyflop.train.resume import Start, find_start, note_data, refuse_changes
 from everyflop.train.run_dir import RunDir, claim
@@ -50,15 +51,13 @@ def train(
     if plan and replay:
         raise UsageError("--replay does what its log says, and --plan what a plan says: leave one of them out.")
     out: TextIO = stream or sys.stderr
-    planned = open_plan(plan) if plan else kept_plan(RunDir(run.dir)) if resume else None
-    if planned:
-        run = apply_plan(run, planned)
+    run, planned = follow(run, plan, resume=resume)
+    device = devices_here(planned)[0] if planned else detect()
     if run.island:
         log = Path(replay) if replay else None
         return train_local(run, resume=resume, allow_change=allow_change, planned=planned, replay=log, stream=out)
     if replay:
         raise UsageError("--replay repeats the rounds of islands, and this run has no [[island]] tables.")
-    device = planned.device if planned else detect()
     with claim(run, resume=resume) as run_dir:
         telemetry = Telemetry(run_dir)
         start = find_start(run, run_dir, telemetry, device, progress=progress)

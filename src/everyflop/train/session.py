@@ -25,7 +25,7 @@ from everyflop.model.build import build_model
 from everyflop.model.transformer import CausalLM
 from everyflop.optim.optimizer import build_optimizer, optimizer_steps, optimizer_tensors, restore_optimizer
 from everyflop.spec.data import DataSpec
-from everyflop.spec.model import ModelSpec
+from everyflop.spec.model import SHAPELESS, ModelSpec
 from everyflop.train.run_dir import RunDir, run_toml
 from everyflop.train.settings import COMPILE_FROM_FLOPS, Settled
 from everyflop.train.state import Progress, RouterLogits
@@ -38,9 +38,6 @@ COMPANIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.
 
 BYTES_PER_PARAMETER = 16
 """fp32 weights, gradients and two moments of AdamW: the least that training holds."""
-
-SHAPELESS = {"init_std", "embed_std", "output_std", "mtp_loss_weight", "max_positions"}
-"""Keys of a model that neither its tensors nor its speed depend on."""
 
 
 @dataclass(slots=True)

@@ -187,13 +187,21 @@ def _what_they_exchange(exchange: ExchangeAssumption) -> str:
 
 
 def launch_lines(plan: Plan) -> list[str]:
-    """Say so where the launch command would be refused, or where it trains."""
+    """Say so where the launch command would be refused, or where it trains, and how islands start elsewhere."""
     if all(island.devices == 1 for island in plan.islands):
-        where = "`everyflop train` starts all islands on the machine that it runs on."
-        return [where] if len(plan.islands) > 1 else []
+        return _where_islands_start(plan) if len(plan.islands) > 1 else []
     return [
         "An island of more than one device is not built yet, and `everyflop train` refuses this plan: it is for "
         "deciding what to get, and for another trainer."
+    ]
+
+
+def _where_islands_start(plan: Plan) -> list[str]:
+    what = plan.launch.removeprefix("everyflop train ")
+    return [
+        "That starts all islands on the machine that it runs on. On several, with one secret file everywhere, start "
+        f"`everyflop coordinator {what} --host 0.0.0.0 --secret key.txt` on one, and each island where its device is: "
+        f"`everyflop train {what} --island {plan.islands[0].name} --coordinator HOST:7700 --secret key.txt`."
     ]
 
 
