@@ -1,10 +1,11 @@
 """Time the training step beside transformers' on the same model and batch: forward, backward, clipping, AdamW.
 
-    python bench/train_step.py [SIZE ...] [--repeats 5] [--steps 8] [--only VARIANT] [--no-losses]
+    python bench/train_step.py [SIZE ...] [--repeats 5] [--steps 8] [--only VARIANT] [--same-heap] [--no-losses]
 
 SIZE is 24m, 100m or ling-mini (the default is 24m). Every measurement is a process of its own, so that memory is its
 own too. First each of transformers' variants runs once (how experts are computed, type, torch.compile); then its
-fastest and everyflop alternate. everyflop keeps parameters, gradients and moments in fp32, whatever the variant keeps.
+fastest and everyflop alternate. everyflop keeps parameters, gradients and moments in fp32, whatever the variant keeps,
+and chooses its heap (backend/heap.py); transformers has the system's, as it comes, or with --same-heap that one too.
 Prints one JSON line for each size: tokens/s (median over a process's steps, then over processes), the ratio of each
 pair, peak resident memory, MFU against the peak measured in the type that is timed.
 
@@ -19,6 +20,7 @@ dense; 16 GiB of memory are needed for it.
 import argparse
 import contextlib
 import json
+import os
 import resource
 import shutil
 import statistics
@@ -26,9 +28,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+from everyflop.backend.heap import better_heap
 
 SIZES: dict[str, dict[str, Any]] = {
     "24m": {
@@ -48,6 +53,8 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }
 ROWS, SEQ_LEN, LR = 8, 512, 1e-3
+SYSTEMS: dict[str, str] = {}
+"""What chooses the system's heap."""
 COMPARED_LR, COMPARED_STEPS = 1e-4, 20
 VARIANTS = list(product(("grouped_mm", "eager"), ("bf16", "fp32", "autocast"), ("compile", "plain")))
 """Of transformers: experts, type (of the parameters too, but for autocast), torch.compile of the whole model."""
@@ -97,10 +104,12 @@ def theirs(folder: Path, experts: str, precision: str, how: str, steps: int, lr:
     return {"tokens_per_s": tokens_per_s, "step_s": step_s, "losses": losses, "peak_rss_gib": peak_gib}
 
 
-def run_theirs(folder: Path, variant: tuple[str, str, str], steps: int, lr: float = LR) -> dict[str, Any]:
-    """Run transformers in a process of its own."""
+def run_theirs(
+    folder: Path, variant: tuple[str, str, str], steps: int, lr: float = LR, heap: Mapping[str, str] = SYSTEMS
+) -> dict[str, Any]:
+    """Run transformers in a process of its own, with variables that choose its heap."""
     command = [sys.executable, __file__, "--theirs", str(folder), *variant, "--steps", str(steps), "--lr", str(lr)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | heap)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -121,18 +130,22 @@ def race(
     steps: int,
     variants: list[tuple[str, str, str]],
     *,
+    same_heap: bool,
     with_losses: bool,
 ) -> dict[str, Any]:
     """Return the figures of a size: every variant once, then the fastest against ours in turns."""
-    screened = {variant: run_theirs(folder, variant, steps)["tokens_per_s"] for variant in variants}
+    ours = better_heap(["profile"], os.environ)
+    heap = ours if same_heap else SYSTEMS
+    screened = {variant: run_theirs(folder, variant, steps, heap=heap)["tokens_per_s"] for variant in variants}
     best = max(screened, key=lambda variant: screened[variant])
-    pairs = [(run_ours(folder, "bf16", steps), run_theirs(folder, best, steps)) for _ in range(repeats)]
+    pairs = [(run_ours(folder, "bf16", steps), run_theirs(folder, best, steps, heap=heap)) for _ in range(repeats)]
     ratios = [ours["tokens_per_s"] / other["tokens_per_s"] for ours, other in pairs]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     return {
         "what": "tokens/s of a training step, ours in bf16 with fp32 parameters, transformers' fastest variant",
         "size": size,
         "commit": commit,
+        "heaps": {"ours": ours, "theirs": heap},
         "screened": {" ".join(variant): round(speed) for variant, speed in screened.items()},
         "fastest_of_theirs": " ".join(best),
         "ours": [round(ours["tokens_per_s"]) for ours, _ in pairs],
@@ -170,6 +183,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--only", help='compare with one of their variants, such as "grouped_mm autocast compile"')
+    parser.add_argument("--same-heap", action="store_true", help="give transformers the heap of everyflop too")
     parser.add_argument("--no-losses", action="store_true", help="leave the comparison in fp32 out")
     parser.add_argument("--lr", type=float, default=LR, help=argparse.SUPPRESS)
     parser.add_argument("--theirs", nargs=4, help=argparse.SUPPRESS)
@@ -182,12 +196,8 @@ def main() -> int:
     for size in asked.sizes:
         with tempfile.TemporaryDirectory() as folder:
             make(size, Path(folder))
-            print(
-                json.dumps(
-                    race(size, Path(folder), asked.repeats, asked.steps, variants, with_losses=not asked.no_losses)
-                ),
-                flush=True,
-            )
+            how = {"same_heap": asked.same_heap, "with_losses": not asked.no_losses}
+            print(json.dumps(race(size, Path(folder), asked.repeats, asked.steps, variants, **how)), flush=True)
     return 0
 
 
