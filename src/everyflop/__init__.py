@@ -6,6 +6,8 @@ The names below are loaded when first used, so that `import everyflop` costs not
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from everyflop.base.version import VERSION
+
 if TYPE_CHECKING:
     from everyflop import train as train
     from everyflop.infer.load import load_checkpoint as load_checkpoint
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from everyflop.planner.predict.predict import predict as predict
     from everyflop.spec.read import read_run as read_run
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "read_run": "everyflop.spec.read",

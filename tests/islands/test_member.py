@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from everyflop.base.errors import UsageError
+from everyflop.base.version import VERSION
+from everyflop.islands import member as member_module
 from everyflop.islands.coordinator import Coordinator
 from everyflop.islands.course import Course
 from everyflop.islands.member import Ended, Member, Standing
@@ -82,6 +84,15 @@ def joined(coordinator) -> Iterator[Member]:
     assert one.join(START)["kind"] == "begin"
     yield one
     one.leave()
+
+
+def test_an_island_of_another_version_is_refused_before_anything_of_it_counts(coordinator, monkeypatch):
+    monkeypatch.setattr(member_module, "VERSION", "9.9")
+    one = Member("a", coordinator[1], b"secret", facts={}, tokens_per_s=1.0, heartbeat_s=1.0, give_state=dict)
+
+    with pytest.raises(UsageError, match=f"it runs everyflop 9.9, and the coordinator {VERSION}: install one"):
+        one.join(START)
+    assert not coordinator[0].course.roster.members
 
 
 def test_an_island_is_told_to_hurry_when_its_coordinator_is_gone(coordinator, joined):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from everyflop.base.version import VERSION
 from everyflop.spec.dotted import dotted
 from everyflop.spec.islands import NOT_AGREED, IslandSpec, IslandsSpec
 
@@ -21,6 +22,16 @@ def refusal(
     if different := differences(facts, run):
         return "it would train another model:\n" + "\n".join(f"  - {line}" for line in different)
     return ""
+
+
+def other_version(theirs: str) -> str:
+    """Return why an island with another version of everyflop cannot take part; empty where it is the same.
+
+    What an update means, and what is sent beside it, is each version's own.
+    """
+    if theirs == VERSION:
+        return ""
+    return f"it runs everyflop {theirs or 'of an older version'}, and the coordinator {VERSION}: install one on all"
 
 
 def first_speed(island: IslandSpec, how: IslandsSpec, measured: float) -> float:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from everyflop.islands.admission import other_version
 from everyflop.islands.course import Course
 from everyflop.islands.messages import check_hello, check_standing, check_update
 from everyflop.islands.roster import Member, Reply
@@ -173,6 +174,9 @@ class Coordinator:
             check_hello(hello)
         except ValueError as error:
             connection.send({"kind": "refused", "why": f"it says of itself what makes no sense: {error}"})
+            return None
+        if why := other_version(hello.get("everyflop", "")):
+            connection.send({"kind": "refused", "why": why})
             return None
         name = hello["island"]
         with self._changed:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from everyflop.base.errors import UsageError
+from everyflop.base.version import VERSION
 from everyflop.islands.codec import Payload
 from everyflop.islands.link import Link
 from everyflop.islands.wire import Broken, Connection, Header, connect, is_whole
@@ -101,8 +102,9 @@ class Member:
                 main = self._connected()
                 if fresh:
                     self._session = secrets.token_hex(8)
-                    hello = {"island": self.island, "session": self._session, "facts": self.facts}
-                    main.send({**message, **hello, "tokens_per_s": self.tokens_per_s})
+                    hello: Header = {"island": self.island, "session": self._session, "facts": self.facts}
+                    hello |= {"everyflop": VERSION, "tokens_per_s": self.tokens_per_s}
+                    main.send({**message, **hello})
                     self._open_pulse()
                 else:
                     main.send(message)

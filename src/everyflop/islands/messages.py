@@ -55,6 +55,7 @@ class _Hello(_Standing):
     session: str
     facts: dict[str, Any]
     tokens_per_s: Size
+    everyflop: str = ""
 
 
 class _Line(_Message):
