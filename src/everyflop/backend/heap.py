@@ -20,8 +20,8 @@ TRAINING = ("train", "profile", "measure")
 TCMALLOC = "tcmalloc_minimal"
 """gperftools' heap without its profilers; Debian and Ubuntu have it as libtcmalloc-minimal4."""
 
-KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}
-"""What tells glibc to keep every block, whatever its size; another heap does not look at it."""
+KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "TCMALLOC_RELEASE_RATE": "0"}
+"""What tells glibc to keep every block, whatever its size, and tcmalloc; each looks at its own."""
 
 
 def begin_again_with_better_heap() -> None:
@@ -38,7 +38,11 @@ def better_heap(
     find: Callable[[str], str | None] = ctypes.util.find_library,
 ) -> dict[str, str]:
     """Return the variables that a process with these words on its command line lacks; none where somebody chose."""
-    chosen = [name for name in environment if name in ("LD_PRELOAD", "GLIBC_TUNABLES") or name.startswith("MALLOC_")]
+    chosen = [
+        name
+        for name in environment
+        if name in ("LD_PRELOAD", "GLIBC_TUNABLES") or name.startswith(("MALLOC_", "TCMALLOC_"))
+    ]
     if not words or words[0] not in TRAINING or chosen:
         return {}
     library = find(TCMALLOC)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch.nn import Parameter
 
 from everyflop.base.errors import ExpectedNo
 from everyflop.data.windows import WindowBatch
@@ -73,12 +74,21 @@ def conclude(session: Session, sums: StepSums, *, lr: float, part: float = 1.0) 
     loss = (sums.ce / sums.tokens).item()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     clip = session.settled.run.optim.clip / part**0.5
-    grad_norm = torch.nn.utils.clip_grad_norm_(parameters, clip, foreach=True).item()
+    grad_norm = clip_gradients(parameters, clip)
     cause = fault(loss, grad_norm)
     if cause is None:
         with memory_explained(session.settled.micro_batch):  # the first step makes the moments
             _apply(session, sums, lr, part)
     return Attempt(sums, loss, grad_norm, cause)
+
+
+def clip_gradients(parameters: list[Parameter], most: float) -> float:
+    """Scale gradients down to a norm, and return the one that they had. Those below it are not read a second time."""
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+    found = norm.item()
+    if found > most - 1e-6:  # where torch's clipping begins
+        torch.nn.utils.clip_grads_with_norm_(parameters, most, norm, foreach=True)
+    return found
 
 
 def _apply(session: Session, sums: StepSums, lr: float, part: float) -> None:
