@@ -56,6 +56,31 @@ def test_the_nearer_a_case_is_the_more_it_learns():
     assert widths == sorted(widths)
 
 
+CHIPS = (("h100", "Hopper"), ("h800", "Hopper"), ("mi300x", "CDNA3"))
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(CHIPS), st.sampled_from("xy"), st.sampled_from(["moe", "dense"]), st.floats(0, 3))
+    ),
+    st.sampled_from(CHIPS),
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 3)), min_size=1, max_size=4),
+)
+def test_cases_that_share_their_tags_are_corrected_as_each_alone(measured, chip, cases):
+    given = [case(*where, software, kind, size) for where, software, kind, size in measured]
+    none = Evidence.stack_up([case()]).take(np.array([], dtype=int))
+    evidence = Evidence.stack_up(given) if given else none
+    known = Calibration.fit(DEVIATIONS, evidence, np.linspace(-0.3, 0.3, len(given)))
+    known = replace(known, offsets={"h800": 0.4})
+    tags = case(*chip, "x", "moe").tags
+    shares = np.array([[share, 1 - share, 0.0] for share, _ in cases])
+    together = Evidence(tags, shares, np.array([[size, 1.0] for _, size in cases]))
+    each = replace(together, tags=Tags.stack_up([tags] * len(cases)))
+
+    for found, expected in zip(known._of_one_kind(together), known._of_any(each), strict=True):
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
 def test_models_with_experts_are_measured_less_surely():
     _, dense = learnt(0.2).correct(case())
     _, moe = learnt(0.2, case(kind="moe")).correct(case(kind="moe"))

@@ -90,14 +90,23 @@ class Evidence:
 
 def covariance(a: Evidence, b: Evidence, d: Deviations) -> np.ndarray:
     """Return the prior covariance (A, B) of log(measured / formula), without noise."""
-    levels = list(zip(_same(a.tags, b.tags), d.overall, d.component, strict=True))
-    overall = sum(same * overall**2 for same, overall, _ in levels)
-    component = sum(same * component**2 for same, _, component in levels)
-    kin = (a.tags.stack[:, None] == b.tags.stack) & (a.tags.kind[:, None] == b.tags.kind)
-    total = np.exp(_square_distance(a.sizes, b.sizes) / (-2 * d.alike_distance**2))
-    total *= kin * d.alike**2
+    overall, component, kin = _by_tags(a.tags, b.tags, d)
+    total = _by_sizes(a.sizes, b.sizes, d)
+    total *= kin
     total += component * (a.shares @ b.shares.T)
     return total + overall
+
+
+def _by_tags(a: Tags, b: Tags, d: Deviations) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the covariance of whole steps and of a component's whole time, and whether sizes matter too."""
+    levels = list(zip(_same(a, b), d.overall, d.component, strict=True))
+    overall = sum((same * overall**2 for same, overall, _ in levels), np.zeros((1, 1)))
+    component = sum((same * component**2 for same, _, component in levels), np.zeros((1, 1)))
+    return overall, component, (a.stack[:, None] == b.stack) & (a.kind[:, None] == b.kind)
+
+
+def _by_sizes(a: np.ndarray, b: np.ndarray, d: Deviations) -> np.ndarray:
+    return np.exp(_square_distance(a, b) / (-2 * d.alike_distance**2)) * d.alike**2
 
 
 def _same(a: Tags, b: Tags) -> list[np.ndarray]:
@@ -178,11 +187,31 @@ class Calibration:
 
     def correct(self, cases: Evidence) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation of log(actual / formula) of each case."""
-        known = self.covariance(cases, self.measured)
-        mean = known @ (self.inverse @ self.residual)
+        mean, explained = (self._of_one_kind if len(cases.tags.chip) == 1 else self._of_any)(cases)
         prior = self._own_variance(cases)
-        explained = np.einsum("ij,ij->i", known @ self.inverse, known)
         return mean, np.sqrt(np.maximum(prior - explained, 0.0) + self.deviations.noise_of(cases.tags) ** 2)
+
+    def _of_any(self, cases: Evidence) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean of each case, and the variance that measurements explain."""
+        known = self.covariance(cases, self.measured)
+        return known @ (self.inverse @ self.residual), np.einsum("ij,ij->i", known @ self.inverse, known)
+
+    def _of_one_kind(self, cases: Evidence) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same for cases with the same tags, such as all layouts of a pool, far sooner.
+
+        Their covariance with measurements is their shares times what is the same for all (P), and what goes by sizes,
+        which is nothing but for measurements of the same stack and kind.
+        """
+        overall, component, kin = _by_tags(cases.tags, self.measured.tags, self.deviations)
+        same_chip = cases.tags.chip[:, None] == self.measured.tags.chip
+        P = np.vstack([overall + self._offset_variance(cases) * same_chip, component * self.measured.shares.T])
+        shares, near = np.column_stack([np.ones(len(cases.shares)), cases.shares]), np.flatnonzero(kin[0])
+        sizes = _by_sizes(cases.sizes, self.measured.sizes[near], self.deviations)
+        inverse, weights = self.inverse, self.inverse @ self.residual
+        by_shares = shares @ (P @ inverse @ P.T) + 2 * sizes @ (inverse[near] @ P.T)
+        by_sizes = sizes @ inverse[np.ix_(near, near)]
+        explained = np.einsum("ij,ij->i", by_shares, shares) + np.einsum("ij,ij->i", by_sizes, sizes)
+        return shares @ (P @ weights) + sizes @ weights[near], explained
 
     def joint(self, cases: Evidence) -> np.ndarray:
         """Return the posterior covariance (N, N) of log(actual / formula) among cases: errors that they share."""
