@@ -13,9 +13,13 @@ def test_the_penalty_is_what_was_measured_with_that_way_of_exchanging():
     assert {n: spec.extra_tokens(n) for n in (2, 4)} == pytest.approx(measured_extra_tokens(6, 0.1))
 
 
-@pytest.mark.parametrize(("steps", "known"), [(8, 4), (9, 2), (24, 2), (25, 1)])
-def test_more_islands_are_known_for_shorter_rounds(steps: int, known: int):
-    assert ExchangeSpec(steps_between_exchanges=steps, max_islands=1).known_islands == known
+@pytest.mark.parametrize(
+    ("steps", "start", "known"), [(8, 0.2, 4), (9, 0.2, 2), (100, 0.2, 2), (8, 0.0, 4), (24, 0.0, 2), (25, 0.0, 1)]
+)
+def test_more_islands_are_known_for_shorter_rounds(steps: int, start: float, known: int):
+    spec = ExchangeSpec(steps_between_exchanges=steps, sync_share=start, max_islands=1)
+
+    assert spec.known_islands == known
 
 
 def test_exchanges_rarer_than_any_that_were_measured_need_a_table_of_ones_own():

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 FRONTIER: Mapping[float, Mapping[int, Mapping[int, float]]] = {
     0.0: {2: {1: 0.0, 4: 0.053, 8: 0.092, 24: 0.228}, 4: {1: 0.0, 8: 0.176}},
-    0.2: {2: {1: 0.0, 8: 0.018, 24: 0.072}, 4: {1: 0.0, 8: 0.045}},
+    0.2: {2: {1: 0.0, 2: 0.007, 8: 0.018, 24: 0.072, 100: 0.171}, 4: {1: 0.0, 8: 0.045}},
 }
 """Share of the tokens at the run's start over which gradients are exchanged at every step -> number of islands -> mean
 steps between exchanges afterwards -> extra tokens, as a share: means over seeds of bench/islands_quality.py (a 4 M

@@ -65,7 +65,10 @@ def test_islands_on_one_pool_choose_too():
     assert often[0] > 3 * often[1]
 
 
-@pytest.mark.parametrize(("steps", "possible"), [(39, set()), (40, {4}), (80, {4, 8}), (240, {4, 8, 24})])
+@pytest.mark.parametrize(
+    ("steps", "possible"),
+    [(19, set()), (20, {2}), (40, {2, 4}), (80, {2, 4, 8}), (999, {2, 4, 8, 24}), (1000, {2, 4, 8, 24, 100})],
+)
 def test_islands_exchange_ten_times_at_least(steps: int, possible: set[int]):
     run = LITE.model_copy(update={"tokens": steps * LITE.batch_tokens})
 
