@@ -82,7 +82,7 @@ def island_of(run: RunSpec, name: str) -> IslandSpec:
     """Return an island of a run by its name. Raises UsageError."""
     found = {island.name: island for island in run.island}
     if name not in found:
-        has = f"it has {', '.join(found)}" if found else "it has none: add [[island]] tables"
+        has = f"it has {', '.join(found)}" if found else "it has none: add [[island]] tables, or a --plan of several"
         raise UsageError(f"the run has no island '{name}'; {has}.")
     return found[name]
 
