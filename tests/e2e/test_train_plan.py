@@ -118,7 +118,7 @@ def test_a_resume_under_a_plan_that_changes_the_micro_batch_is_refused(followed,
         ([], {"island": {"devices": 2}}, 3, "more than one device is not built yet"),
         (["--replay", "rounds.jsonl"], {}, 2, "leave one of them out"),
         ([], {"islands": {"../x": {}, "b": {}}}, 2, "islands[0].name"),
-        (["--island", "a", "--resume"], {}, 2, "--plan, --resume: that is for a run as a whole"),
+        (["--island", "a", "--resume"], {}, 2, "--resume: that is for a run as a whole"),
     ],
 )
 def test_a_plan_that_cannot_be_followed_stops_before_anything_is_written(

@@ -60,8 +60,7 @@ def train(
     run = read_run(run_file, overrides or ())
     refuse_overrides(run, overrides or (), plan=plan, resume=resume)
     if island or coordinator:
-        whole = {"--resume": resume, "--new": new, "--replay": replay}
-        _refuse_options_of_a_whole([option for option, given in whole.items() if given])
+        _refuse_options_of_a_whole({"--resume": resume, "--new": new, "--replay": replay})
         return _train_island(run, island, coordinator, secret, tls_ca, plan, allow_change=allow_change)
 
     from everyflop.train.run import train as train_run
@@ -78,10 +77,10 @@ def train(
     _print(run, summary)
 
 
-def _refuse_options_of_a_whole(given: list[str]) -> None:
+def _refuse_options_of_a_whole(options: dict[str, Any]) -> None:
     from everyflop.base.errors import UsageError
 
-    if given:
+    if given := [option for option, value in options.items() if value]:
         raise UsageError(
             f"{', '.join(given)}: that is for a run as a whole, and --island starts a part of one: leave it out. An "
             "island takes up what the others have by itself; `everyflop coordinator` takes --resume."
