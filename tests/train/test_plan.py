@@ -238,7 +238,7 @@ def test_only_a_resumed_run_follows_the_plan_that_it_kept(write_plan, make_run):
     assert (followed.money.price_per_device_hour, planned.path) == (36.0, kept)
 
 
-def test_following_a_plan_takes_no_torch(write_plan, tmp_path):
+def test_following_a_plan_takes_no_torch():
     code = "import sys; import everyflop.train.plan; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -162,8 +162,9 @@ _LEAST_MEMORY = ("none", "layer")
 def _differences(run: RunSpec, model: ModelSpec | None, plan: Plan) -> list[str]:
     workload, train = plan.workload, run.train
     applied = train.tokens == plan.trained_tokens  # as in the run.toml of a run that followed the plan
+    of_model = _different_keys(model, workload.model) if model else {}
     pairs = {
-        **{f"model.{key}": value for key, value in (_different_keys(model, workload.model) if model else {}).items()},
+        **{f"model.{key}": value for key, value in of_model.items()},
         "train.tokens": (train.tokens, train.tokens if applied else workload.tokens),
         "train.seq_len": (train.seq_len, workload.seq_len),
         "train.batch_tokens": (train.batch_tokens or workload.batch_tokens, workload.batch_tokens),

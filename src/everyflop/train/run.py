@@ -52,12 +52,13 @@ def train(
         raise UsageError("--replay does what its log says, and --plan what a plan says: leave one of them out.")
     out: TextIO = stream or sys.stderr
     run, planned = follow(run, plan, resume=resume)
-    device = devices_here(planned)[0] if planned else detect()
+    devices = devices_here(planned) if planned else []
     if run.island:
         log = Path(replay) if replay else None
         return train_local(run, resume=resume, allow_change=allow_change, planned=planned, replay=log, stream=out)
     if replay:
         raise UsageError("--replay repeats the rounds of islands, and this run has no [[island]] tables.")
+    device = devices[0] if devices else detect()
     with claim(run, resume=resume) as run_dir:
         telemetry = Telemetry(run_dir)
         start = find_start(run, run_dir, telemetry, device, progress=progress)
