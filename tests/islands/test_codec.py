@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from everyflop.islands.codec import AT_ONCE, BLOCK, LARGEST, behind, decode, encode, encoded_bytes
+from everyflop.islands.codec import AT_ONCE, BLOCK, LARGEST, behind, decode, encode, encode_keeping, encoded_bytes
 
 ANY_BITS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50)
 
@@ -94,6 +94,34 @@ def test_what_is_not_finite_arrives_as_not_finite(how: str, bad: float):
 
     assert not np.isfinite(got[BLOCK + 7])
     assert np.isfinite(got[:BLOCK]).all()
+
+
+@pytest.mark.parametrize("how", LARGEST)
+def test_a_scale_may_have_no_inverse_in_fp32(how: str):
+    flat = np.array([1e-39, 0, -1e-39], dtype=np.float32)
+
+    assert returned(flat, how) == pytest.approx(flat, rel=0.01, abs=0)
+
+
+@pytest.mark.parametrize("how", ["fp32", "bf16"])
+def test_nothing_is_kept_of_floats(how: str):
+    flat = np.array([1.0, np.pi], dtype=np.float32)
+    payload, left = encode_keeping(flat, how, residual=None)
+
+    assert left is None
+    assert bytes(payload) == bytes(encode(flat, how))
+
+
+@pytest.mark.parametrize("how", LARGEST)
+@given(seed=st.integers(0, 2**32 - 1), n=st.sampled_from([1, BLOCK - 1, BLOCK + 1, AT_ONCE, AT_ONCE + 5]))
+def test_what_is_kept_is_what_was_meant_less_what_arrives(how: str, seed: int, n: int):
+    flat, residual = np.random.default_rng(seed).standard_normal((2, n)).astype(np.float32)
+    for earlier, wanted in ((None, flat), (residual, flat + residual)):
+        payload, left = encode_keeping(flat, how, residual=earlier)
+
+        assert bytes(payload) == bytes(encode(wanted, how))
+        assert left is not None
+        assert left.tobytes() == (wanted - decode(payload, how, n)).tobytes()
 
 
 def sums_after(rounds: int, how: str, *, feedback: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ numpy only, so that the coordinator needs no torch. fp64 passes through "fp32" u
 Sizes for each number: 4 bytes, 2, 1 + 4 / BLOCK and 1 / 2 + 4 / BLOCK.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,14 +31,11 @@ def encode(flat: Flat, how: str, *more: Flat) -> memoryview:
     NaN and infinity stay what they are, in integers as a scale of NaN.
     """
     size = encoded_bytes(flat.size, how, flat.dtype.name)
-    payload = np.empty(size + sum(part.nbytes for part in more), dtype=np.uint8)
+    payload = _room_for(size, more)
     if how in LARGEST:
         _to_integers(flat, payload[:size], how)
     else:
         (_to_bf16 if how == "bf16" else _copy)(flat, payload[:size])
-    for part in more:
-        _copy(part, payload[size : size + part.nbytes])
-        size += part.nbytes
     return payload.data
 
 
@@ -48,9 +46,10 @@ def encode_keeping(flat: Flat, how: str, *more: Flat, residual: Flat | None) -> 
     """
     if how not in LARGEST:
         return encode(flat, how, *more), None
-    wanted = flat if residual is None else flat + residual
-    payload = encode(wanted, how, *more)
-    return payload, wanted - decode(payload[: encoded_bytes(flat.size, how)], how, flat.size)
+    size, left = encoded_bytes(flat.size, how), np.empty_like(flat)
+    payload = _room_for(size, more)
+    _to_integers(flat, payload[:size], how, residual=residual, left=left)
+    return payload.data, left
 
 
 def bytes_of(array: NDArray[Any]) -> memoryview:
@@ -69,8 +68,7 @@ def decode(payload: Payload, how: str, n: int, dtype: str = "float32") -> Flat:
         blocks = -(-n // BLOCK)
         scales = np.frombuffer(payload, dtype=np.float32, count=blocks)
         values = np.frombuffer(payload, dtype=np.int8, offset=4 * blocks).reshape(blocks, -1)
-        with np.errstate(invalid="ignore"):  # 0 times infinity
-            return ((_halves_apart(values) if how == "int4" else values) * scales[:, None]).reshape(-1)[:n]
+        return _unscaled(_halves_apart(values) if how == "int4" else values, scales)[:n]
     return np.frombuffer(payload, dtype=dtype)
 
 
@@ -84,6 +82,15 @@ def encoded_bytes(n: int, how: str, dtype: str = "float32") -> int:
     if how in LARGEST:
         return -(-n // BLOCK) * (4 + (BLOCK if how == "int8" else BLOCK // 2))
     return n * (2 if how == "bf16" else np.dtype(dtype).itemsize)
+
+
+def _room_for(size: int, more: Sequence[Flat]) -> Bytes:
+    """Return so many bytes, not yet written, and behind them `more` as it is."""
+    payload = np.empty(size + sum(part.nbytes for part in more), dtype=np.uint8)
+    for part in more:
+        _copy(part, payload[size : size + part.nbytes])
+        size += part.nbytes
+    return payload
 
 
 def _copy(flat: Flat, out: Bytes) -> None:
@@ -100,27 +107,35 @@ def _to_bf16(flat: Flat, out: Bytes) -> None:
         halves[first : first + AT_ONCE] = np.where(np.isnan(part), np.uint32(0x7FC0), rounded)
 
 
-def _to_integers(flat: Flat, out: Bytes, how: str) -> None:
+def _to_integers(flat: Flat, out: Bytes, how: str, *, residual: Flat | None = None, left: Flat | None = None) -> None:
+    """Write scales and integers of flat plus `residual`; put what they leave of it into `left`."""
     blocks = -(-flat.size // BLOCK)
     scales, values = out[: 4 * blocks].view(np.float32), out[4 * blocks :].view(np.int8).reshape(blocks, -1)
     for first in range(0, blocks, AT_ONCE // BLOCK):
-        some = slice(first, first + AT_ONCE // BLOCK)
-        part = _blocks(flat[first * BLOCK : first * BLOCK + AT_ONCE])
-        scales[some], whole = _scaled(part, LARGEST[how])
+        some, these = slice(first, first + AT_ONCE // BLOCK), slice(first * BLOCK, first * BLOCK + AT_ONCE)
+        wanted = flat[these] if residual is None else flat[these] + residual[these]
+        scales[some], whole = _scaled(_blocks(wanted), LARGEST[how])
         values[some] = _halves_together(whole) if how == "int4" else whole
+        if left is not None:
+            np.subtract(wanted, _unscaled(whole, scales[some])[: wanted.size], out=left[these])
+
+
+def _unscaled(values: Integers, scales: NDArray[np.float32]) -> NDArray[np.float32]:
+    with np.errstate(invalid="ignore"):  # 0 times infinity
+        return (values * scales[:, None]).reshape(-1)
 
 
 def _halves_together(values: Integers) -> Integers:
     """Return pairs of numbers from -8 to 7 as one byte each, the first of a pair in its lower half."""
-    return (values[:, ::2] & np.int8(15)) | (values[:, 1::2] << np.int8(4))
+    pairs = values.view("<u2")
+    return ((pairs & 0x0F) | (pairs >> 4 & 0xF0)).astype(np.uint8).view(np.int8)
 
 
 def _halves_apart(pairs: Integers) -> Integers:
-    """Undo `_halves_together`; shifting to the right keeps the sign."""
-    values = np.empty((len(pairs), 2 * pairs.shape[1]), dtype=np.int8)
-    values[:, ::2] = (pairs << np.int8(4)) >> np.int8(4)
-    values[:, 1::2] = pairs >> np.int8(4)
-    return values
+    """Undo `_halves_together`."""
+    wide = pairs.view(np.uint8).astype("<u2")
+    values = ((wide & 0x0F) | ((wide & 0xF0) << 4)).view(np.int8)
+    return (values ^ 8) - np.int8(8)  # the sign of four bits
 
 
 def _blocks(flat: Flat) -> NDArray[np.float32]:
@@ -132,7 +147,11 @@ def _blocks(flat: Flat) -> NDArray[np.float32]:
 
 def _scaled(blocks: NDArray[np.float32], largest: int) -> tuple[NDArray[np.float32], Integers]:
     with np.errstate(invalid="ignore", over="ignore"):
-        scales = np.abs(blocks).max(axis=1) / np.float32(largest)  # NaN or infinity in a block makes its scale one
+        # NaN or infinity in a block makes its scale one
+        scales = np.maximum(np.abs(blocks.max(axis=1)), np.abs(blocks.min(axis=1))) / np.float32(largest)
         inverse = np.where(scales > 0, 1 / np.where(scales > 0, scales, 1), 0).astype(np.float32)
-        rounded = np.rint(blocks * inverse[:, None])
-        return scales, np.nan_to_num(rounded, nan=0.0, posinf=largest, neginf=-largest).astype(np.int8)
+        rounded = blocks * inverse[:, None]
+        np.rint(rounded, out=rounded)
+        if not (np.isfinite(scales) & np.isfinite(inverse)).all():
+            rounded = np.nan_to_num(rounded, nan=0.0, posinf=largest, neginf=-largest)
+        return scales, rounded.astype(np.int8)

@@ -15,7 +15,7 @@ import numpy as np
 from everyflop.backend.device import synchronize
 from everyflop.islands.checksum import checksum
 from everyflop.islands.codec import Flat, Payload, behind, decode, encode_keeping, encoded_bytes
-from everyflop.islands.flat import flatten, gradients_of, unflatten_into
+from everyflop.islands.flat import flatten, gradients_of, moved_from, unflatten_into
 from everyflop.islands.member import Ended, Member
 from everyflop.islands.merge import norm
 from everyflop.islands.pace import next_sequences
@@ -229,7 +229,7 @@ class Island:
                 self._apply_gradients(reply, merged, trained)
             replica.settle(checksum(replica.hash.encode(), merged) if reply["applied"] else replica.hash)
             return
-        ahead = flatten(replica.parameters) - trained.weights if trained.weights is not None else None
+        back = moved_from(trained.weights, replica.parameters) if trained.weights is not None else None
         if reply["applied"]:
             anchor, how = replica.anchor_now(), reply["compress"]
             size = encoded_bytes(anchor.size, how, anchor.dtype.name)
@@ -239,8 +239,8 @@ class Island:
             replica.move_to(replica.outer.apply(anchor, update), statistics, ahead=steps_ahead)
         else:
             replica.go_back()
-        if ahead is not None:
-            unflatten_into(replica.anchor_now() + ahead, replica.parameters)
+        if back is not None:
+            unflatten_into(replica.anchor_now() - back, replica.parameters)
 
     def _apply_gradients(self, reply: Header, merged: memoryview, trained: Trained) -> None:
         """Do the optimizer step of the whole batch."""
