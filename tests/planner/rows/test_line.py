@@ -162,6 +162,7 @@ def test_fp8_on_a_device_that_has_none_is_noted():
         ({"kv_heads": "64"}, "kv_heads above heads"),
         ({"n_devices": "2"}, "tp, pp and cp above n_devices"),
         ({"kind": "dense", "experts": "0"}, "ep without experts"),
+        ({"micro_batch": "32"}, "micro_batch above the batch of a replica"),
     ],
 )
 def test_what_no_run_can_be_is_noted(cells, what):

@@ -121,6 +121,7 @@ class Line:
             "topk above experts": self.is_moe and dims.experts_per_token > dims.n_experts,
             "kv_heads above heads": dims.n_kv_heads > dims.n_heads,
             "ep above tp x cp x dp": ep * (cells["etp"] or 1) > max(self.devices // (cells["pp"] or 1), 1),
+            "micro_batch above the batch of a replica": (cells["micro_batch"] or 1) > max(self.batch(dp) / dp, 1),
             "global_batch_seqs below dp": bool(cells["global_batch_seqs"]) and self.batch(dp) < dp,
             "tp, pp and cp above n_devices": np.prod([cells[k] or 1 for k in ("tp", "pp", "cp")]) > self.devices,
         }
