@@ -10,9 +10,13 @@ from everyflop.islands.codec import encoded_bytes
 from everyflop.islands.flat import moved_from
 from everyflop.islands.samples import numbers
 from everyflop.optim.part import step_on_part
+from everyflop.optim.schedules import lr_at
+from everyflop.spec.islands import IslandSpec
+from everyflop.train.local_steps import LocalSteps
 from everyflop.train.replica import Replica
 from everyflop.train.router_vector import routers_to_vector
 from everyflop.train.session import Session
+from everyflop.train.simulated_device import SimulatedDevice
 from everyflop.train.update import compute, conclude
 from everyflop.train.validate import validate
 
@@ -242,3 +246,28 @@ def test_steps_done_ahead_of_a_commit_keep_what_they_did_to_the_routers(islands_
 
     assert np.abs(ahead - statistics[: len(ahead)]).max() > 1e-4
     assert routers_to_vector(session) == pytest.approx(ahead, abs=1e-6)
+
+
+def test_steps_done_ahead_of_a_round_follow_the_schedule_from_where_the_round_before_ended(islands_run, device):
+    session, replica, stream = on_half_of_a_batch(islands_run, device)
+    simulated = SimulatedDevice(1.0)
+    steps = LocalSteps(IslandSpec(name="a"), replica, stream, mfu=lambda _: 0.0, simulated=simulated)
+    batch, total = 256, session.settled.run.train.tokens
+    begin = {"sequences": 4, "part": 0.5, "reach": 1.0, "step": 0, "tokens": total // 2, "batch_tokens": batch}
+    steps.start({**begin, "ranges": [[0, 16]]})
+    steps.step(4)
+    steps.step(4)
+    steps.forget()  # they are handed in
+
+    steps.step(4)
+    ahead = steps.lines[-1]["lr"]
+    steps.start({**begin, "step": 2, "tokens": total // 2 + 2 * batch, "ranges": [[8, 8]]})
+    steps.step(4)
+
+    optim, peak_lr = session.settled.run.optim, session.settled.peak_lr
+    due = [
+        lr_at(total // 2 + n * batch, batch_tokens=batch, optim=optim, peak_lr=peak_lr, total_tokens=total)
+        for n in range(4)
+    ]
+    assert due[2] < due[0]
+    assert [ahead, steps.lines[-1]["lr"]] == due[2:]

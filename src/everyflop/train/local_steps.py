@@ -44,6 +44,8 @@ class LocalSteps:
         self.sizes: list[int] = []
         """Sequences of each step that `lines` has."""
         self.lines: list[dict[str, Any]] = []
+        self._handed_in = 0
+        """Steps of the round that are handed in, while steps are done ahead of the next one."""
 
     @property
     def samples(self) -> int:
@@ -82,7 +84,7 @@ class LocalSteps:
         if not fits:
             self.forget()
             left = begin["ranges"]
-        self.begin, self.left = begin, left
+        self.begin, self.left, self._handed_in = begin, left, 0
         if begin["part"] > 0:
             self.replica.train_on(begin["part"], begin["reach"])
         for done, line in enumerate(self.lines):
@@ -91,13 +93,14 @@ class LocalSteps:
 
     def forget(self) -> None:
         """Forget the steps done, which are handed in or lost; samples that are left stay."""
+        self._handed_in += len(self.lines)
         self.used, self.sizes, self.lines = [], [], []
 
     def step(self, sequences: int) -> None:
         """Do one step on the next so many samples."""
         session, started_s = self.replica.session, self._now_s()
         used, self.left = take(self.left, min(sequences, count(self.left)))
-        lr = self.lr(len(self.lines))
+        lr = self.lr(self._handed_in + len(self.lines))
         with self.simulated.work():
             sums = compute(session, self.stream.batch_of(numbers(used)))
             with self.replica.lock:
