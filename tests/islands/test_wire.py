@@ -175,6 +175,11 @@ def test_a_silent_peer_is_asked_whether_it_is_there(ends):
         assert end._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) < 60
 
 
+def test_a_peer_that_confirms_nothing_is_gone_after_a_minute(ends):
+    for end in ends:
+        assert end._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+
+
 def test_silence_can_be_waited_out(ends):
     with pytest.raises(TimeoutError):
         ends[0].receive(timeout_s=0.01)
