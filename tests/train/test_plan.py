@@ -196,6 +196,15 @@ def test_a_micro_batch_that_is_an_islands_whole_part_binds_no_other(planned, mak
     assert planned(make_run(), islands=islands).train.micro_batch == expected
 
 
+def test_a_micro_batch_that_does_not_divide_the_whole_batch_is_lowered_until_it_does(planned, make_run):
+    islands = {
+        name: {"micro_batch": part, "batch_seqs": part, "layout": {"micro_batch": part}}
+        for name, part in {"a": 8, "b": 4}.items()
+    }
+
+    assert planned(make_run(train={"batch_tokens": 12 * 32}), islands=islands).train.micro_batch == 4
+
+
 def test_islands_of_several_devices_are_an_expected_no(write_plan):
     with pytest.raises(ExpectedNo, match="needs 8 x cpu and 1 x cpu, and an island of more than one device is not"):
         open_plan(write_plan(islands={"a": {"devices": 8}, "b": {}}))

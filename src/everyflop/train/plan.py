@@ -1,5 +1,6 @@
 """Run what a plan says: hold the run against it, and take its settings. Needs no torch: coordinators do so too."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,9 +148,14 @@ def _island(run: RunSpec, planned: PlannedIsland) -> IslandSpec:
 
 
 def _micro_batch(plan: Plan) -> int:
-    """Return one micro-batch for all islands: the smallest of those that are not an island's whole part of a batch."""
+    """Return one micro-batch for all islands: the smallest of those that are not an island's whole part of a batch.
+
+    A run's micro-batch divides its batch, which that of an island's part need not: 8 of 12 sequences, where the other
+    island trains 4.
+    """
     kept_small = [island.micro_batch for island in plan.islands if island.micro_batch < island.batch_seqs]
-    return min(kept_small, default=max(island.micro_batch for island in plan.islands))
+    chosen = min(kept_small, default=max(island.micro_batch for island in plan.islands))
+    return math.gcd(chosen, plan.workload.batch_tokens // plan.workload.seq_len)
 
 
 _RECOMPUTE = {"none": "none", "selective": "none", "full": "layer"}
