@@ -1,9 +1,15 @@
 """What an island's process does with its files."""
 
+from pathlib import Path
+
+import pytest
 import torch
 
+from everyflop.base.errors import UsageError
 from everyflop.checkpoint import list_checkpoints, save
-from everyflop.train.island_process import put_other_pasts_aside
+from everyflop.train.island_process import keep_plan_of_run, put_other_pasts_aside
+from everyflop.train.plan import Planned
+from everyflop.train.run_dir import RunDir
 
 
 def test_checkpoints_of_a_past_that_the_run_has_gone_back_from_are_put_aside(tmp_path):
@@ -17,3 +23,15 @@ def test_checkpoints_of_a_past_that_the_run_has_gone_back_from_are_put_aside(tmp
     put_other_pasts_aside(tmp_path, 40, {**commits[40], "time": "of another past"})
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000020"]
     assert [path.name for path in tmp_path.glob("given-up-*")] == ["given-up-step-00000040"]
+
+
+def test_the_plan_that_a_run_follows_is_kept_once_and_never_replaced_by_an_island(tmp_path):
+    shared = RunDir(tmp_path)
+    one, other = (Planned(Path(f"{name}.json"), name.encode(), None) for name in ("one", "other"))
+
+    keep_plan_of_run(one, shared)
+    keep_plan_of_run(one, shared)
+    with pytest.raises(UsageError, match=r"follows another plan here, .*plan\.json, than other\.json"):
+        keep_plan_of_run(other, shared)
+
+    assert shared.plan.read_bytes() == b"one"

@@ -27,8 +27,8 @@ def save_at(make_settled, device, run_dir):
 
 @pytest.fixture
 def find(make_run, device, run_dir):
-    def find_(progress=quiet, **changes):
-        return find_start(make_run(**changes), run_dir, Telemetry(run_dir), device, progress=progress)
+    def find_(progress=quiet, also=None, **changes):
+        return find_start(make_run(**changes), run_dir, Telemetry(run_dir), device, also=also, progress=progress)
 
     return find_
 
@@ -70,6 +70,19 @@ def test_what_changed_since_the_checkpoint_is_found(find, save_at):
     save_at(4)
 
     assert find(optim={"lr": 0.5}).changes == {"optim.lr": [0.01, 0.5]}
+
+
+def test_a_checkpoint_in_another_folder_counts_where_it_is_as_new_and_with_its_settings(find, save_at, run_dir):
+    save_at(4)
+    own = run_dir.path / "own"
+    run_dir.checkpoints.rename(own)
+
+    start = find(also=own, optim={"lr": 0.5})
+    assert (start.checkpoint.path.parent, start.changes) == (own, {"optim.lr": [0.01, 0.5]})
+    save_at(4)
+    assert find(also=own).checkpoint.path.parent == own
+    save_at(8)
+    assert find(also=own).checkpoint.path.parent == run_dir.checkpoints
 
 
 def test_without_a_checkpoint_nothing_counts_as_changed(find, save_at):

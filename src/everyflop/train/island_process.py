@@ -16,7 +16,7 @@ from everyflop.backend.device import Device, detect
 from everyflop.base.errors import DamagedFile, ExpectedNo, Interrupted, UsageError
 from everyflop.base.files import append_line, locked, write_atomic, write_json
 from everyflop.base.progress import progress
-from everyflop.checkpoint import Checkpoint, list_checkpoints, newest_good, open_checkpoint
+from everyflop.checkpoint import Checkpoint, list_checkpoints, open_checkpoint
 from everyflop.data.prepare import prepare
 from everyflop.islands.admission import NOT_SHARED
 from everyflop.islands.endings import refuse_failure
@@ -74,7 +74,7 @@ def train_island(
     with locked(own.path / LOCK_NAME, busy=f"the island '{name}' of this run is in use by another process."):
         process = _Process(run, spec, device, own, allow_change=allow_change)
         if planned:
-            write_atomic(process.shared.plan, planned.content)
+            keep_plan_of_run(planned, process.shared)
         return process.train(coordinator, secret, tls)
 
 
@@ -85,6 +85,16 @@ def island_of(run: RunSpec, name: str) -> IslandSpec:
         has = f"it has {', '.join(found)}" if found else "it has none: add [[island]] tables, or a --plan of several"
         raise UsageError(f"the run has no island '{name}'; {has}.")
     return found[name]
+
+
+def keep_plan_of_run(planned: Planned, shared: RunDir) -> None:
+    """Keep a plan beside the run. Raises UsageError where the run follows another one here."""
+    if shared.plan.exists() and shared.plan.read_bytes() != planned.content:
+        raise UsageError(
+            f"the run '{shared.path.name}' follows another plan here, {shared.plan}, than {planned.path}. Give it that "
+            "one, or start a run under another run.name."
+        )
+    write_atomic(shared.plan, planned.content)
 
 
 def threads_of(run: RunSpec, spec: IslandSpec) -> int:
@@ -171,18 +181,17 @@ class _Process:
         """
         if under_way:
             return settle_as_before(self.run, self.shared, self.device)
-        start = find_start(self.run, self.shared, self.telemetry, self.device, progress=progress)
-        mine = newest_good(self.own.checkpoints, lambda path, why: None)
-        newest = start.checkpoint
-        if mine is not None and (newest is None or mine.step >= newest.step):
-            newest = mine
-        return Start(start.settled, newest, start.changes)
+        mine = self.own.checkpoints
+        return find_start(self.run, self.shared, self.telemetry, self.device, also=mine, progress=progress)
 
     def _refuse_changes(self, start: Start) -> None:
         """Raise UsageError where the checkpoint here is of another run than this: its own or that of another island."""
         note_data(start, self.prepared)
+        changes = {key: change for key, change in start.changes.items() if not key.startswith(OWN)}
         if not self.allow_change:
-            refuse_changes({key: change for key, change in start.changes.items() if not key.startswith(OWN)})
+            refuse_changes(changes)
+        if changes:
+            self.telemetry.event("changed", changes=changes, island=self.spec.name)
 
     def _look_again(self, *, under_way: bool) -> None:
         """Take the newest checkpoint after all, where those who were to give this island their state have gone."""

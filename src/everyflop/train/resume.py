@@ -31,14 +31,25 @@ class Start:
 
 
 def find_start(
-    run: RunSpec, run_dir: RunDir, telemetry: Telemetry, device: Device, *, progress: OpenProgress = quiet
+    run: RunSpec,
+    run_dir: RunDir,
+    telemetry: Telemetry,
+    device: Device,
+    *,
+    also: Path | None = None,
+    progress: OpenProgress = quiet,
 ) -> Start:
     """Settle a run, by its earlier settings where there are any, and find its newest good checkpoint.
+
+    `also` is another folder of checkpoints, such as an island's own, from which the newest is taken where it is as new.
 
     Damaged checkpoints on the way become events. Raises DamagedFile when there are checkpoints and none is good,
     UsageError when the newest is not one of training.
     """
     checkpoint = _newest_good(run_dir, telemetry, progress)
+    other = newest_good(also, lambda path, why: None) if also else None
+    if other is not None and (checkpoint is None or other.step >= checkpoint.step):
+        checkpoint = other
     earlier = _earlier(run_dir, checkpoint)
     settled = _settled(run, earlier, run_dir, device)
     if earlier is None or checkpoint is None:
