@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from everyflop.islands.admission import differences
+from everyflop.islands.admission import agreed, differences
 
 RUN: dict[str, Any] = {
     "seed": 1,
@@ -48,3 +48,13 @@ def test_islands_agree_on_how_they_merge_and_not_on_how_long_they_wait():
 )
 def test_islands_may_differ_in_how_their_devices_compute(key: str, value: Any):
     assert differences({**RUN, "train": {**RUN["train"], key: value}}, RUN) == []
+
+
+def test_what_the_coordinator_asks_comes_before_what_the_first_island_is():
+    asked = {"seed": 5, "train": {"seq_len": 64}}
+
+    assert differences(RUN, agreed(RUN, asked)) == [
+        "seed: 1 there, 5 in the run",
+        "train.seq_len: 32 there, 64 in the run",
+    ]
+    assert agreed(RUN, {}) == RUN

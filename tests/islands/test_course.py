@@ -45,6 +45,15 @@ def test_an_island_of_another_model_is_refused_with_what_differs(new_run):
     assert run.kinds("refused")
 
 
+def test_the_first_island_is_refused_too_if_it_is_not_what_the_coordinator_runs(new_run):
+    run = new_run()
+    run.course.asked = {"train": {"tokens": 80}}
+
+    assert "train.tokens: 160 there, 80 in the run" in run.join("a")
+    run.course.asked = {"train": {"tokens": 160}}
+    assert not isinstance(run.join("a"), str)
+
+
 def test_a_round_commits_when_everybody_has_handed_in(new_run):
     run = new_run()
     run.join_all()

@@ -1,6 +1,6 @@
 """Whether an island would train the same model on the same data as the others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from everyflop.base.version import VERSION
@@ -22,6 +22,14 @@ def refusal(
     if different := differences(facts, run):
         return "it would train another model:\n" + "\n".join(f"  - {line}" for line in different)
     return ""
+
+
+def agreed(first: dict[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what islands must be: what the coordinator's run asks, and where that is open what the first one is."""
+    return {
+        key: {**value, **asked.get(key, {})} if isinstance(value, dict) else asked.get(key, value)
+        for key, value in first.items()
+    }
 
 
 def other_version(theirs: str) -> str:

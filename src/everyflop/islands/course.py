@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from everyflop.base.clock import utc
-from everyflop.islands.admission import first_speed, refusal
+from everyflop.islands.admission import agreed, first_speed, refusal
 from everyflop.islands.checksum import checksum
 from everyflop.islands.commit import Merged, Update, merge_updates
 from everyflop.islands.gathering import holders
@@ -39,11 +39,13 @@ class Course:
         log: RoundLog,
         listener: Listener,
         *,
+        asked: Mapping[str, Any] | None = None,
         now_s: Callable[[], float] = time.monotonic,
         wall_s: Callable[[], float] = time.time,
     ):
         self.islands = {island.name: island for island in islands}
-        self.how, self.log, self.listener, self.now_s, self.wall_s = how, log, listener, now_s, wall_s
+        self.how, self.log, self.listener, self.asked = how, log, listener, asked or {}
+        self.now_s, self.wall_s, self._started_s = now_s, wall_s, now_s()
         self.roster, self.table = Roster({one.name: one.price_per_hour for one in islands}), SampleTable(0)
         self.round: Round | None = None
         self.number = self.step = self.tokens = 0
@@ -72,7 +74,6 @@ class Course:
         self._batch: Ranges = []
         """The samples of all islands in a step whose gradients are exchanged."""
         self._residual: Mapping[str, Any] = {}
-        self._started_s = now_s()
         self._gathering_s: float | None = None
 
     # -- islands come and go -------------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ class Course:
     def admit(self, name: str, hello: Header, connection: Any) -> Member | str:
         """Take an island in, or return why not."""
         facts = hello["facts"]
-        run = {**(self.facts or facts), "islands": self.how.model_dump(mode="json")}
+        run = agreed(self.facts or facts, {**self.asked, "islands": self.how.model_dump(mode="json")})
         if why := refusal(name, facts, known=[*self.islands], present=[*self.roster.members], run=run):
             self.listener.event("refused", island=name, cause=why)
             return why

@@ -6,6 +6,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from everyflop.base.errors import UsageError
 from everyflop.base.files import append_line, keep_lines, read_lines, write_atomic
 from everyflop.islands.coordinator import Coordinator
 from everyflop.islands.course import Course
@@ -43,7 +44,15 @@ class Files:
 def _course(run: RunSpec, files: Files, replay: Path | None) -> Course:
     priced = tuple(island.model_copy(update={"price_per_device_hour": price_of(island, run)}) for island in run.island)
     parts = priced, run.islands, RoundLog(files.run_dir.path / "rounds.jsonl"), files
-    return Course(*parts) if replay is None else Replay(read_lines(replay), *parts)
+    asked = asked_of(run)
+    return Course(*parts, asked=asked) if replay is None else Replay(read_lines(replay), *parts, asked=asked)
+
+
+def asked_of(run: RunSpec) -> dict[str, Any]:
+    """Return what a run file says of what its islands must agree on; they settle by themselves what it leaves open."""
+    tables = {"train": run.train, "optim": run.optim, "router": run.router}
+    said = {name: table.model_dump(mode="json", exclude_none=True) for name, table in tables.items()}
+    return {**said, "seed": run.run.seed}
 
 
 def coordinate(
@@ -59,16 +68,27 @@ def coordinate(
     """Coordinate a run's islands until it has ended; return how, such as "finished". SIGINT and SIGTERM stop it.
 
     `planned` is the plan that the run has taken its settings from, if there is one and nobody has kept it here yet.
-    With `replay`, a round log, every round is what it was there. Raises UsageError for a log that cannot be replayed.
+    With `replay`, a round log, every round is what it was there. Raises UsageError for a log that cannot be replayed,
+    and where nobody can listen at that address.
     """
     run_dir = RunDir(run.dir)
-    run_dir.given.parent.mkdir(parents=True, exist_ok=True)
     files = Files(run, run_dir)
     coordinator = Coordinator(_course(run, files, replay))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: coordinator.stop())
-    with socket.create_server((host, port)) as listening:
+    with _listening(host, port) as listening:
+        run_dir.given.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(run_dir.given, run_toml(run))  # for reports: islands of other machines keep their files there
         if planned:
             keep_plan(planned, run_dir, files.telemetry)
         return coordinator.serve(listening, secret, tls)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        raise UsageError(
+            f"nobody can listen at {host}:{port}: {error.strerror or error}. Choose another --port, or for --host an "
+            "address of this machine, such as 0.0.0.0 for all of them."
+        ) from None
