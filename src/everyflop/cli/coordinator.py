@@ -29,7 +29,7 @@ def coordinator(
 
     everyflop coordinator run.toml --host 0.0.0.0 --secret key.txt
     everyflop train run.toml --island a --coordinator hub:7700 --secret key.txt
-    everyflop coordinator run.toml --plan plan.json --secret key.txt
+    everyflop coordinator run.toml --plan plan.json --port 7701
     """
     import contextlib
 

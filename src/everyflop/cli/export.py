@@ -26,7 +26,7 @@ def export(
         typer.Option(help="Type of the weights; by default as trained, or as imported if they are unchanged."),
     ] = None,
 ) -> None:
-    """Write a model for transformers, vLLM, SGLang or llama.cpp, with its tokenizer.
+    """Write a model as a Hugging Face folder, which transformers and others load, with its tokenizer.
 
     everyflop export runs/tiny tiny-hf --dtype bf16
     """

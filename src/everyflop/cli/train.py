@@ -49,7 +49,6 @@ def train(
     everyflop train run.toml --resume
     everyflop train run.toml --plan plan.json
     everyflop train run.toml --island a --coordinator hub:7700 --secret key.txt
-    everyflop train run.toml --plan plan.json --island a --coordinator hub:7700
     """
     from everyflop.base.errors import Interrupted, UsageError
     from everyflop.spec.read import read_run
