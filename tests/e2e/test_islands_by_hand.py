@@ -100,6 +100,7 @@ def test_all_of_them_follow_a_plan_and_an_island_that_does_not_is_refused(
     kept = read_run(RunDir(tmp_path / "hub" / "tiny").given)
     assert (kept.islands.steps, kept.islands.compress, kept.island[0].price_per_device_hour) == (3, "int8", 36.0)
     assert set(summary["plan"]["islands"]) == {"fast", "slow"}
+    assert all(island["tokens_per_s"]["measured"] > 0 for island in summary["plan"]["islands"].values())
     assert summary["plan"]["cost"]["measured"] == summary["cost"]
     assert (tmp_path / "hub" / "tiny" / "plan.json").read_bytes() == plan.read_bytes()
     assert everyflop("report", tmp_path / "hub" / "tiny").code == 0

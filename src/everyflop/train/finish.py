@@ -1,7 +1,7 @@
 """What a run leaves when all its tokens are trained: validation, summary, pictures, a sample of text."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -37,12 +37,13 @@ def finish(
     costs: Mapping[str, float | None] | None = None,
     plan: Plan | None = None,
     others_share: float | None = None,
+    speeds: Sequence[Mapping[str, Any]] = (),
     more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Validate a trained model on everything held out, write the run's summary and its pictures, return the summary.
 
-    `costs` are those of islands, others_share is what other processes used of the processor meanwhile, and `more`
-    are facts to add.
+    `costs` are those of islands, others_share is what other processes used of the processor meanwhile, `speeds` are
+    lines with an island and its tokens_per_s for where no metrics are kept, and `more` are facts to add.
     """
     settled, run, done = session.settled, session.settled.run, session.progress
     results = validate_all(session, prepared, progress)
@@ -77,7 +78,7 @@ def finish(
         simulated = [island.name for island in run.island if island.simulated]
         done_so_far = {"tokens": done.tokens, "seconds": done.seconds, "cost": cost, "costs": costs or {}}
         facts["plan"] = compare(
-            plan, read_lines(run_dir.metrics), **done_so_far, others_share=others_share, simulated=simulated
+            plan, read_lines(run_dir.metrics) or speeds, **done_so_far, others_share=others_share, simulated=simulated
         )
     return write_summary(run_dir, facts)
 

@@ -14,7 +14,7 @@ import torch
 
 from everyflop.backend.device import Device, detect
 from everyflop.base.errors import DamagedFile, ExpectedNo, Interrupted, UsageError
-from everyflop.base.files import append_line, locked, write_atomic, write_json
+from everyflop.base.files import append_line, locked, read_lines, write_atomic, write_json
 from everyflop.base.progress import progress
 from everyflop.checkpoint import Checkpoint, list_checkpoints, open_checkpoint
 from everyflop.data.prepare import prepare
@@ -309,6 +309,7 @@ class _Process:
             device=self.device,
             cost=total(bills),
             costs=bills,
+            speeds=self._speeds(),
             plan=read_plan(self.shared.plan) if self.shared.plan.exists() else None,
             more={
                 "islands": islands,
@@ -317,6 +318,11 @@ class _Process:
                 "skipped_batches": rejected,
             },
         )
+
+    def _speeds(self) -> list[dict[str, Any]]:
+        """Return each island's tokens/s in each round: steps' own are kept beside the coordinator."""
+        members = [pair for record in read_lines(self.rounds) for pair in record["members"].items()]
+        return [{"island": name, "tokens_per_s": m["tokens"] / m["train_s"]} for name, m in members if m["train_s"]]
 
 
 def put_other_pasts_aside(folder: Path, step: int, record: dict[str, Any]) -> None:

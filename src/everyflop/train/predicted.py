@@ -70,7 +70,7 @@ def _island_facts(island: PlannedIsland) -> dict[str, Any]:
 
 def compare(
     plan: Plan,
-    metrics: list[dict[str, Any]],
+    metrics: Sequence[Mapping[str, Any]],
     *,
     tokens: int,
     seconds: float | None = None,
@@ -113,7 +113,7 @@ def compare(
     }
 
 
-def _median_speed(metrics: list[dict[str, Any]], *, island: str | None = None) -> float | None:
+def _median_speed(metrics: Sequence[Mapping[str, Any]], *, island: str | None = None) -> float | None:
     """Return the median over steps, of an island or of all; None where there was none."""
     speeds = [line["tokens_per_s"] for line in metrics if island is None or line["island"] == island]
     return statistics.median(speeds) if speeds else None
