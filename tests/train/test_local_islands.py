@@ -1,8 +1,10 @@
 """When a process that holds a run up is killed; tests/e2e/test_islands.py kills real ones."""
 
+import sys
+
 import pytest
 
-from everyflop.train.local_islands import AWAY_S, HUNG_S, holds_up
+from everyflop.train.local_islands import AWAY_S, HUNG_S, Child, holds_up
 
 NOW_S = 10_000.0
 
@@ -29,3 +31,14 @@ def test_an_island_that_was_started_again_has_time_to_come_back():
     started_s = NOW_S - 15
 
     assert not holds_up(started_s, NOW_S - 100, NOW_S - AWAY_S - 100, None, now_s=NOW_S)
+
+
+def test_a_process_gets_the_secret_and_sees_the_accelerators_that_it_was_given(tmp_path):
+    shown = "import os; print(os.environ['EVERYFLOP_SECRET'], os.environ['CUDA_VISIBLE_DEVICES'])"
+    child = Child("a", [sys.executable, "-c", shown], tmp_path / "a" / "log.txt", {"CUDA_VISIBLE_DEVICES": "3"})
+
+    child.start("known")
+    assert child.process is not None
+    child.process.wait()
+
+    assert child.last_words() == "known 3"

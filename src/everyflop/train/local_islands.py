@@ -10,11 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 from everyflop.backend.device import detect
+from everyflop.backend.visible import one_of_several
 from everyflop.base.errors import EveryflopError, ExpectedNo, Interrupted, UsageError
 from everyflop.base.files import read_lines, write_atomic
 from everyflop.base.orphans import PARENT
@@ -65,6 +67,8 @@ class Child:
     name: str
     command: list[str]
     log: Path
+    sees: Mapping[str, str] = field(default_factory=dict)
+    """Variables that say which of several accelerators it sees."""
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
     started_s: float = 0.0
@@ -73,7 +77,8 @@ class Child:
     def start(self, secret: str) -> None:
         """Start it, or start it again; what it prints is appended to its log."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, VARIABLE: secret, PARENT: str(os.getpid()), "OMP_WAIT_POLICY": "PASSIVE"}
+        own = {VARIABLE: secret, PARENT: str(os.getpid()), "OMP_WAIT_POLICY": "PASSIVE"}
+        environment = {**os.environ, **own, **self.sees}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
@@ -150,7 +155,10 @@ class _Launch:
         # Whether changes are allowed has been decided here.
         island = [*everyflop, "train", str(run_file), "--allow-change", "--coordinator", self.address, "--island"]
         self.children = [Child(COORDINATOR, coordinator, folder / "coordinator.txt")]
-        self.children += [Child(i.name, [*island, i.name], folder / i.name / "log.txt") for i in run.island]
+        accelerated = [one.name for one in run.island if one.device != "cpu"]
+        sees = {name: one_of_several(number) for number, name in enumerate(accelerated)}
+        for name in (one.name for one in run.island):
+            self.children.append(Child(name, [*island, name], folder / name / "log.txt", sees.get(name, {})))
         self.display = IslandsDisplay(run, stream=out)
         self.run_dir, self.summary_before = run_dir, _written_at(run_dir.summary)
         self.status_connection: Connection | None = None
