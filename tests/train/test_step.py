@@ -1,6 +1,7 @@
 """One step's gradients, in fp64, where another split of the batch changes the last bits only."""
 
 import dataclasses
+import weakref
 
 import numpy as np
 import pytest
@@ -182,3 +183,22 @@ def test_micro_batches_are_the_batch_cut_in_order(batch):
     for field in dataclasses.fields(WindowBatch):
         together = np.concatenate([getattr(part, field.name) for part in parts])
         np.testing.assert_array_equal(together, getattr(batch, field.name))
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_nothing_that_autograd_keeps_outlives_its_micro_batch(make_model, batch, recompute: bool, monkeypatch):
+    class Kept:
+        def __init__(self, tensor: torch.Tensor):
+            self.tensor = tensor.detach()  # an output that kept its own history would never go
+            alive.add(self)
+
+    alive, before_each = weakref.WeakSet[Kept](), list[int]()
+    model = make_model()
+    model.recompute = recompute
+    losses = model.losses
+    monkeypatch.setattr(model, "losses", lambda *a, **k: (before_each.append(len(alive)), losses(*a, **k))[1])
+
+    with torch.autograd.graph.saved_tensors_hooks(Kept, lambda kept: kept.tensor):
+        train_step(model, batch, size=2, router=RouterSpec(balance_loss=0.0, z_loss=0.0))
+
+    assert before_each == [0, 0, 0]

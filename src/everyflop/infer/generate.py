@@ -65,7 +65,7 @@ def _generate(
 
 def draw(logits_V: Tensor, temperature: float, top_p: float, random: torch.Generator) -> int:
     """Sample one id on the CPU, so that every device draws the same from the same logits."""
-    logits_V = logits_V.double().cpu()
+    logits_V = logits_V.cpu().double()  # some accelerators have no fp64
     probabilities_V = ((logits_V - logits_V.max()) / temperature).softmax(-1)  # the largest is 0: nothing overflows
     sorted_V, order_V = probabilities_V.sort(descending=True, stable=True)
     before_V = sorted_V.cumsum(0) - sorted_V

@@ -53,7 +53,7 @@ def row_squares(optimizer: AdamW, parameters: Sequence[Tensor]) -> Rows:
         optimizer.state[p]["exp_avg_sq"].view(len(p), -1).mean(1) if p in optimizer.state else p.new_zeros(len(p))
         for p in parameters
     ]
-    return torch.cat(rows).double().cpu().numpy()
+    return torch.cat(rows).cpu().double().numpy()
 
 
 @torch.no_grad()

@@ -15,8 +15,8 @@ Vector = NDArray[np.float64]
 def sums_to_vector(sums: StepSums) -> Vector:
     """Return a step's sums; those of several islands add up to the sums of the whole batch."""
     head = [sums.ce.item(), sums.tokens, float(sums.mtp_ce), sums.mtp_tokens, sums.positions]
-    routers = [value.detach().double().reshape(-1) for stats in sums.routers for value in stats]
-    return np.concatenate([np.array(head, dtype=np.float64), *(value.cpu().numpy() for value in routers)])
+    routers = [value.detach().cpu().double().reshape(-1) for stats in sums.routers for value in stats]
+    return np.concatenate([np.array(head, dtype=np.float64), *(value.numpy() for value in routers)])
 
 
 def sums_from_vector(vector: Vector, like: StepSums) -> StepSums:
@@ -47,7 +47,7 @@ def _router_tensors(session: Session) -> list[Tensor]:
 
 def routers_to_vector(session: Session) -> Vector:
     """Return expert biases and the running statistics of router logits."""
-    return torch.cat([tensor.double().reshape(-1) for tensor in _router_tensors(session)]).cpu().numpy()
+    return torch.cat([tensor.cpu().double().reshape(-1) for tensor in _router_tensors(session)]).numpy()
 
 
 @torch.no_grad()

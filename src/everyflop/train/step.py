@@ -75,19 +75,26 @@ class LocalStep:
         of all its parts add up to those of the step.
         """
         counts = self.counts(micro_batches)
-        parts: list[LossSums] = []
-        for batch in micro_batches:
-            sums = self._losses(batch, step, logits)
-            self._objective(sums, whole or counts).backward()
-            parts.append(sums)
+        parts = [self._backward(batch, step, logits, whole or counts) for batch in micro_batches]
         return StepSums(
-            ce=torch.stack([part.ce.detach() for part in parts]).sum(),
+            ce=torch.stack([part.ce for part in parts]).sum(),
             tokens=counts.tokens,
-            mtp_ce=torch.stack([part.mtp_ce.detach() for part in parts]).sum(),
+            mtp_ce=torch.stack([part.mtp_ce for part in parts]).sum(),
             mtp_tokens=counts.mtp_tokens,
             positions=counts.positions,
-            routers=add_stats([_detached(part.routers) for part in parts]),
+            routers=add_stats([part.routers for part in parts]),
         )
+
+    def _backward(self, batch: WindowBatch, step: int, logits: RouterLogits, counts: Counts) -> LossSums:
+        """Add a micro-batch's gradients and return its sums, without what autograd keeps for those that weigh nothing.
+
+        The backward pass frees only what it reaches, and through what a router's statistics kept autograd would hold
+        whole layers until the step's end.
+        """
+        sums = self._losses(batch, step, logits)
+        self._objective(sums, counts).backward()
+        tensors = (sums.ce, sums.tokens, sums.mtp_ce, sums.mtp_tokens)
+        return LossSums(*(one.detach() for one in tensors), _detached(sums.routers))
 
     def _losses(self, batch: WindowBatch, step: int, logits: RouterLogits) -> LossSums:
         noise = None

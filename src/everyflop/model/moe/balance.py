@@ -68,6 +68,6 @@ def update_bias(expert_bias_E: Tensor, counts_E: Tensor, step: float) -> None:
 
 
 def relative_load(counts_E: Tensor) -> Tensor:
-    """Return each expert's load over the mean load, in fp64; 1 everywhere is perfect balance."""
-    load_E = counts_E.double()
+    """Return each expert's load over the mean load, in fp64 on the processor; 1 everywhere is perfect balance."""
+    load_E = counts_E.cpu().double()  # some accelerators have no fp64
     return load_E / load_E.mean().clamp(min=1e-9)
