@@ -1,6 +1,7 @@
 """A trained checkpoint becomes a folder that others load."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,6 +108,13 @@ def test_a_damaged_checkpoint_is_refused(trained, tmp_path):
 def test_an_existing_folder_is_refused(trained, tmp_path):
     with pytest.raises(UsageError, match="exists already"):
         export_checkpoint(trained()[1], tmp_path / "run")
+
+
+def test_an_empty_folder_that_cannot_be_replaced_is_refused_before_anything_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(UsageError, match=r"^\. cannot be replaced"):
+        export_checkpoint(tmp_path / "no such checkpoint", Path())
 
 
 def test_an_export_shows_the_check_the_reading_and_the_writing(trained, tmp_path, recorder):

@@ -7,7 +7,16 @@ import torch
 
 from everyflop.base.errors import DamagedFile, UsageError
 from everyflop.checkpoint import save
-from everyflop.infer.load import is_hf, load_checkpoint, load_model, read_spec, read_weights, tokenizer_file
+from everyflop.infer.load import (
+    begin_id,
+    end_ids,
+    is_hf,
+    load_checkpoint,
+    load_model,
+    read_spec,
+    read_weights,
+    tokenizer_file,
+)
 from everyflop.model.build import build_model
 from everyflop.model.hf.save import save_hf
 from everyflop.model.transformer import CausalLM
@@ -134,3 +143,17 @@ def test_an_hf_directory_without_a_tokenizer_says_so(home, tmp_path):
 
     (tmp_path / "tokenizer.json").write_text("{}")
     assert tokenizer_file(tmp_path) == tmp_path / "tokenizer.json"
+
+
+def test_a_model_begins_and_ends_texts_as_what_it_was_published_as_does_also_after_import(model, tmp_path):
+    weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    known = {"model.json": model.spec.model_dump_json().encode()}
+    said = {
+        "hf_config.json": b'{"bos_token_id": 7, "eos_token_id": 1}',
+        "generation_config.json": b'{"eos_token_id": [1, 2]}',
+    }
+    for name, files in {"own": {}, "imported": said}.items():
+        save(tmp_path / name / "checkpoints", 1, tensors=weights, state={}, files=known | files, keep=1)
+
+    assert (begin_id(tmp_path / "own"), end_ids(tmp_path / "own")) == (None, set())
+    assert (begin_id(tmp_path / "imported"), end_ids(tmp_path / "imported")) == (7, {1, 2})

@@ -12,7 +12,7 @@ from everyflop.checkpoint.read import Checkpoint, open_checkpoint
 from everyflop.export.converted import CARRIED, HF_CONFIG_NAME, HF_SOURCE_NAME, Converted
 from everyflop.export.tokenizer import token_ids, tokenizer_config
 from everyflop.model.hf.names import parts
-from everyflop.model.hf.save import save_tensors
+from everyflop.model.hf.save import check_target, save_tensors
 from everyflop.model.hf.source import Source
 from everyflop.spec.model import ModelSpec
 
@@ -26,6 +26,7 @@ def export_checkpoint(
     are carried along; a tokenizer of our own gets the tokenizer_config.json that transformers needs. Raises UsageError
     if `out` exists or config.json cannot express the model, DamagedFile for a damaged checkpoint.
     """
+    check_target(out)  # before all of a checkpoint is read
     checkpoint = open_checkpoint(find(ckpt), progress=progress)
     spec = ModelSpec.model_validate_json(checkpoint.file("model.json"))
     names = sorted({f"model.{part.ours}" for part in parts(spec)})

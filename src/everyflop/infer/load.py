@@ -1,8 +1,10 @@
 """Load a model from either of its two homes: a checkpoint (or run directory) of ours, or an HF directory."""
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +15,9 @@ from everyflop.model.hf.config import read_config
 from everyflop.model.hf.load import load_hf, load_tensors
 from everyflop.model.transformer import CausalLM
 from everyflop.spec.model import ModelSpec
+
+CONFIGS = ("config.json", "hf_config.json")
+"""What a published model says of itself is called in its own folder, and in a checkpoint that was imported from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +85,25 @@ def _folder(path: Path) -> Path:
 
 
 def begin_id(path: Path) -> int | None:
-    """Return the id that texts of a published model begin with; None where its config.json names none."""
-    found = json.loads((path / "config.json").read_bytes()).get("bos_token_id") if is_hf(path) else None
-    return found if isinstance(found, int) else None
+    """Return the id that texts of a published model begin with, also of an imported one; None where none is named."""
+    for found in _said(path, "bos_token_id", CONFIGS):
+        return found if isinstance(found, int) else None
+    return None
 
 
 def end_ids(path: Path) -> set[int]:
-    """Return the ids that end a text of a published model, as its generation_config.json or config.json has them."""
-    files = [path / name for name in ("generation_config.json", "config.json")] if is_hf(path) else []
-    for found in (json.loads(file.read_bytes()).get("eos_token_id") for file in files if file.is_file()):
-        if found is not None:
-            return {one for one in (found if isinstance(found, list) else [found]) if isinstance(one, int)}
+    """Return the ids that end a text of a published model or one that began as such, as its files have them."""
+    for found in _said(path, "eos_token_id", ("generation_config.json", *CONFIGS)):
+        return {one for one in (found if isinstance(found, list) else [found]) if isinstance(one, int)}
     return set()
+
+
+def _said(path: Path, key: str, names: Sequence[str]) -> Iterator[Any]:
+    """Yield what the files of these names beside a model say of a key."""
+    files = [_folder(path) / name for name in names]
+    for found in (json.loads(file.read_bytes()).get(key) for file in files if file.is_file()):
+        if found is not None:
+            yield found
 
 
 def tokenizer_file(path: Path) -> Path:

@@ -63,7 +63,7 @@ def save_tensors(
     progress: OpenProgress = quiet,
 ) -> None:
     """Do what save_hf says for tensors under our names. config and source describe the files the model came from."""
-    _check_target(folder)
+    check_target(folder)
     if max_shard_bytes <= 0:
         raise UsageError(f"max_shard_bytes is {max_shard_bytes}; a file needs room for a tensor.")
     planned = _plan(spec, tensors, source, dtype)
@@ -85,9 +85,15 @@ Planned = tuple[str, Part, torch.dtype]
 """A tensor to write: its name, the block of ours that it is, its type in the file."""
 
 
-def _check_target(folder: Path) -> None:
+def check_target(folder: Path) -> None:
+    """Make way for a new folder. Raises UsageError where something is in it, or it cannot be another one."""
     if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()  # an empty folder holds nothing to lose
+        try:
+            folder.rmdir()  # an empty folder holds nothing to lose
+        except OSError as error:
+            raise UsageError(
+                f"{folder} cannot be replaced ({error.strerror}); name a folder in it that does not exist yet."
+            ) from None
     if folder.exists():
         raise UsageError(f"{folder} exists already; choose a new folder or remove it first.")
 
