@@ -93,8 +93,8 @@ class LocalStep:
         """
         sums = self._losses(batch, step, logits)
         self._objective(sums, counts).backward()
-        tensors = (sums.ce, sums.tokens, sums.mtp_ce, sums.mtp_tokens)
-        return LossSums(*(one.detach() for one in tensors), _detached(sums.routers))
+        ce, tokens, mtp_ce, mtp_tokens = (one.detach() for one in (sums.ce, sums.tokens, sums.mtp_ce, sums.mtp_tokens))
+        return LossSums(ce, tokens, mtp_ce, mtp_tokens, _detached(sums.routers))
 
     def _losses(self, batch: WindowBatch, step: int, logits: RouterLogits) -> LossSums:
         noise = None

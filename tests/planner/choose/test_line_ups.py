@@ -35,12 +35,12 @@ def test_a_pool_with_too_few_devices_is_not_taken_twice():
     assert {row for row in rows(made, 2) if len(set(row)) == 1} == {(1, 1)}
 
 
-def test_exchanges_cost_what_all_pairs_send_and_take_what_the_best_place_for_the_coordinator_takes():
+def test_exchanges_take_and_cost_what_they_do_at_the_best_place_for_the_coordinator():
     gbit = np.array([[10.0, 20.0, 5.0], [20.0, 10.0, 40.0], [5.0, 40.0, 10.0]])
     prices = np.array([[0.0, 0.01, 0.02], [0.01, 0.0, 0.04], [0.02, 0.04, 0.0]])
     made = market(tuple("xyz"), gbit=gbit, price_per_gb=prices, exchange_gb=100.0)
     trio = line_ups(made, bundles_of(made, FOUR[:3], 3), 3, Wanted(least_pools=3))
 
-    # 2/3 of 100 GB each way over each of three links, each round of 120 M tokens.
-    assert trio.traffic[0] == pytest.approx(2 * 200 / 3 * (0.01 + 0.02 + 0.04) / 120e6)
-    assert trio.stop_s[0] == pytest.approx(2 * (100 * 8 / 20 + 0.001))  # to the coordinator at y, and back
+    # To the coordinator at y and back, 100 GB over each of two links, each round of 120 M tokens.
+    assert trio.traffic[0] == pytest.approx(2 * 100 * (0.01 + 0.04) / 120e6)
+    assert trio.stop_s[0] == pytest.approx(2 * (100 * 8 / 20 + 0.001))

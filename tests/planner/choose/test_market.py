@@ -39,7 +39,20 @@ def test_the_coordinator_stands_where_exchanges_are_shortest():
     links = [[9.0, 9.0, 1.0], [9.0, 9.0, 9.0], [1.0, 9.0, 9.0]]
     made = market(("x", "y", "z"), gbit=links, exchange_gb=90.0)
 
-    assert made.stop_s(np.array([[0, 1, 2]])) == pytest.approx([2 * (90 * 8 / 9 + 0.001)]), "beside y"
+    assert made.exchanges(np.array([[0, 1, 2]])).stop_s == pytest.approx([2 * (90 * 8 / 9 + 0.001)]), "beside y"
+
+
+def test_only_links_to_where_the_coordinator_stands_are_paid_and_among_equals_it_stands_where_they_are_cheapest():
+    quick, slow = [[9.0, 9.0, 9.0], [9.0, 9.0, 1.0], [9.0, 1.0, 9.0]], 9.0
+    dear_between_b_and_c = [[0.0, 0.0, 0.0], [0.0, 0.0, 0.09], [0.0, 0.09, 0.0]]
+    line_up = np.array([[0, 1, 2]])
+    beside_a = market(("x", "y", "z"), gbit=quick, price_per_gb=dear_between_b_and_c).exchanges(line_up)
+    dear_to_a = [[0.0, 0.03, 0.01], [0.03, 0.0, 0.01], [0.01, 0.01, 0.0]]
+    beside_c = market(("x", "y", "z"), gbit=slow, price_per_gb=dear_to_a).exchanges(line_up)
+
+    assert (beside_a.hub[0], beside_a.traffic[0]) == (0, 0.0)
+    # 100 GB there and back over two links at 0.01, each 120 M tokens
+    assert (beside_c.hub[0], beside_c.traffic[0]) == (2, pytest.approx(2 * 2 * 100 * 0.01 / 120e6))
 
 
 def test_islands_of_one_pool_share_the_link_to_the_coordinator():
@@ -47,9 +60,10 @@ def test_islands_of_one_pool_share_the_link_to_the_coordinator():
     line_ups = np.array([[0, 0, 1, 1], [0, 0, 0, 1]])
 
     # two updates of 8 Gbit over 1 Gbit/s wherever it stands, or one where it stands beside the three
-    assert made.stop_s(line_ups) == pytest.approx([2 * (16 + 0.001), 2 * (8 + 0.001)])
-    assert made.stop_s(np.array([[0, 0, 0]])) == pytest.approx([2 * (2 * 8 / 90 + 0.001)]), "two others send to it"
-    assert made.stop_s(np.array([[0]])) == pytest.approx([0.0])
+    assert made.exchanges(line_ups).stop_s == pytest.approx([2 * (16 + 0.001), 2 * (8 + 0.001)])
+    alike = made.exchanges(np.array([[0, 0, 0]]))
+    assert alike.stop_s == pytest.approx([2 * (2 * 8 / 90 + 0.001)]), "two others send to it"
+    assert made.exchanges(np.array([[0]])).stop_s == pytest.approx([0.0])
 
 
 @pytest.mark.parametrize(

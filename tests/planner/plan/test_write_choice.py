@@ -2,6 +2,8 @@
 
 import pytest
 
+from everyflop.planner.choose.market import bill_of
+from everyflop.planner.choose.settle import Settled
 from everyflop.planner.plan.uncertainty import Chances
 from everyflop.planner.plan.write_choice import Yardstick, write_choice
 from everyflop.planner.predict.predictor import load_predictor
@@ -16,6 +18,14 @@ ASKED = desk(POOLS)
 def written(choice, yardstick=None):
     chances = Chances(ASKED.market, [choice], load_predictor().calibration)
     return write_choice(ASKED, chances, 0, yardstick)
+
+
+def together(asked, *parts):
+    """Write the islands of several choices as one choice."""
+    islands = tuple(island for part in parts for island in part.islands)
+    found = tuple(one for part in parts for one in part.found)
+    choice = Settled(islands, found, bill_of(asked.market, islands))
+    return write_choice(asked, Chances(asked.market, [choice], load_predictor().calibration), 0, None)
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +80,25 @@ def test_the_least_link_is_that_at_which_a_twentieth_of_the_time_is_lost(mix):
     round_s = LITE.batch_tokens / (0.2 + 0.8 / 8) / sum(island.tokens_per_s for island in mix.islands)
     assert 2 * (gb * 8 / least + 0.001) == pytest.approx(round_s * 0.05 / 0.95, rel=1e-4)  # 1 ms of latency each way
     assert {island.link_gbit_per_s for island in choice.islands} == {400}
+
+
+def test_links_are_those_to_the_coordinator():
+    links = [{"between": [a, b], "gbit_per_s": gbit} for a, b, gbit in (("a", "b", 90), ("a", "c", 90), ("b", "c", 1))]
+    asked = desk(fleet(H100, A100, MI300X, link=links))
+    alone = [choice for pool in range(3) if (choice := asked.alone(pool).best())]
+    found = together(asked, *(Settled(one.islands[:1], one.found[:1], one.bill) for one in alone))
+
+    assert {island.link_gbit_per_s for island in found.islands} == {90}
+
+
+def test_islands_of_one_pool_need_a_link_for_all_of_them(mix):
+    one, other = (Settled((i,), (f,), mix.bill) for i, f in zip(mix.islands, mix.found, strict=True))
+    two, four = together(ASKED, one, other), together(ASKED, one, one, other, other)
+
+    gb = 0.5 * ASKED.supply.training.dims.total_parameters / 1e9
+    least = [max(island.least_link_gbit_per_s or 0 for island in choice.islands) for choice in (two, four)]
+    lost_s = [2 * (n * gb * 8 / gbit_per_s + 0.001) for n, gbit_per_s in zip((1, 2), least, strict=True)]
+    assert lost_s[1] == pytest.approx(lost_s[0] / 2, rel=1e-4)  # twice the islands take half as long for a round
 
 
 def test_one_island_needs_no_link():

@@ -5,7 +5,6 @@ A line-up fixes the pools of the islands but not their sizes. Its links are know
 
 import functools
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
@@ -56,13 +55,8 @@ def line_ups(market: Market, offered: Offered, islands: int, wanted: Wanted = AN
     """Return all line-ups of so many islands whose pools can exchange with each other and have what it takes."""
     linked = tuple(map(tuple, (market.gbit_per_s > 0).tolist()))
     pools, runs = _line_ups(linked, tuple(offered), islands, wanted)
-    traffic = np.zeros(len(pools))
-    if islands > 1:
-        every = range(len(market.pools))
-        prices = np.array([[market.traffic_price(islands, a, b) for b in every] for a in every])
-        for one, other in combinations(range(islands), 2):
-            traffic = traffic + prices[pools[:, one], pools[:, other]]
-    return LineUps(pools, runs, market.stop_s(pools), traffic)
+    exchanges = market.exchanges(pools)
+    return LineUps(pools, runs, exchanges.stop_s, exchanges.traffic)
 
 
 @functools.lru_cache(maxsize=256)

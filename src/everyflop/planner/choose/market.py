@@ -6,7 +6,6 @@ taken is mix.py's. Money is in the plan's currency.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
@@ -81,32 +80,47 @@ class Market:
         """Whether islands on these pools can exchange; also of one pool with itself."""
         return bool(self.gbit_per_s[pool, other] > 0)
 
-    def stop_s(self, pools: np.ndarray) -> np.ndarray:
-        """Return (N,) the seconds of an exchange for N line-ups, (N, M), of islands on pools that can all exchange.
+    def exchanges(self, pools: np.ndarray) -> "Exchanges":
+        """Return what exchanges take in N line-ups, (N, M), of islands on pools that can all exchange.
 
-        The coordinator stands beside the island where that is shortest. Islands of one pool share the link to it.
+        The coordinator stands beside the island where that is shortest, and among equals where it is cheapest. Islands
+        of one pool share the link to it.
         """
-        islands = range(pools.shape[1])
-        best = np.full(len(pools), np.inf)
-        for hub in islands:
-            others = [island for island in islands if island != hub]
-            slowest = np.zeros(len(pools))
-            for island in others:
-                sharing = sum((pools[:, other] == pools[:, island] for other in others), np.zeros(len(pools)))
-                link = pools[:, hub], pools[:, island]
-                size_gb, gbit_per_s = sharing * self.exchange_gb, self.gbit_per_s[link]
-                seconds = exchange_s(size_gb, gbit_per_s=gbit_per_s, latency_s=self.latency_s[link])
-                slowest = np.maximum(slowest, seconds)
-            best = np.minimum(best, slowest)
-        return best
+        found = Exchanges(*(np.full(len(pools), value) for value in (0, np.inf, np.inf)))
+        for hub in range(pools.shape[1]):
+            stop_s, price = np.zeros(len(pools)), np.zeros(len(pools))
+            for island in range(pools.shape[1]):
+                if island != hub:
+                    link = pools[:, hub], pools[:, island]
+                    size_gb = self.shared_by(pools, island, hub) * self.exchange_gb
+                    gbit_per_s, latency_s = self.gbit_per_s[link], self.latency_s[link]
+                    stop_s = np.maximum(stop_s, exchange_s(size_gb, gbit_per_s=gbit_per_s, latency_s=latency_s))
+                    price = price + self.price_per_gb[link]
+            price *= WAYS * self.exchange_gb / self.tokens_between
+            better = (stop_s < found.stop_s) | ((stop_s == found.stop_s) & (price < found.traffic))
+            found.hub[better], found.stop_s[better], found.traffic[better] = hub, stop_s[better], price[better]
+        return found
 
-    def traffic_price(self, islands: int, pool: int, other: int) -> float:
-        """Return the price, for each token trained, of what two of the islands send each other.
+    def shared_by(self, pools: np.ndarray, island: int, hub: int) -> np.ndarray:
+        """Return (N,) how many islands of line-ups, (N, M), send over one's link to the coordinator beside the hub."""
+        others = [other for other in range(pools.shape[1]) if other != hub]
+        return (pools[:, others] == pools[:, [island]]).sum(axis=1)
 
-        It is the mean over where the coordinator may stand: of M islands, each pair has it at one end in 2 / M.
-        """
-        sent_gb = 2 / islands * WAYS * self.exchange_gb
-        return sent_gb * float(self.price_per_gb[pool, other]) / self.tokens_between
+    def link_price(self, pool: int, other: int) -> float:
+        """Return the price, for each token trained, of what an island and the coordinator send each other."""
+        return WAYS * self.exchange_gb * float(self.price_per_gb[pool, other]) / self.tokens_between
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanges:
+    """Of N line-ups, each (N,)."""
+
+    hub: np.ndarray
+    """Which island the coordinator stands beside."""
+    stop_s: np.ndarray
+    """Seconds of one exchange."""
+    traffic: np.ndarray
+    """Price of exchanges for each token trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +155,13 @@ class Bill:
 
 def bill_of(market: Market, islands: Sequence[Option]) -> Bill:
     """Return the bill of islands that can all exchange with each other."""
-    pairs = list(combinations([island.pool for island in islands], 2))
     raw = sum(island.tokens_per_s for island in islands)
-    stop_s = float(market.stop_s(np.array([[island.pool for island in islands]]))[0])
-    kept = kept_after_exchanges(raw, exchange_s=stop_s, tokens_between=market.tokens_between)
+    exchanges = market.exchanges(np.array([[island.pool for island in islands]]))
+    kept = kept_after_exchanges(raw, exchange_s=float(exchanges.stop_s[0]), tokens_between=market.tokens_between)
     needed = market.tokens_needed(len(islands))
     seconds = needed / (raw * kept)
     rent = sum(island.money_per_hour for island in islands) * seconds / SECONDS_PER_HOUR
-    traffic = needed * sum(market.traffic_price(len(islands), *pair) for pair in pairs)
+    traffic = needed * float(exchanges.traffic[0])
     return Bill(
         tokens_per_s=raw * kept,
         kept_share=kept,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -97,29 +98,42 @@ def _island(desk: Desk, chances: Chances, number: int, place: int, yardstick: Ya
 def _cost(desk: Desk, choice: Settled, place: int, days: np.ndarray) -> Spread:
     """Return what an island costs in the whole run: its devices' hours and half of the traffic on each of its links."""
     option, bill = choice.islands[place], choice.bill
-    islands = len(choice.islands)
-    others = [other.pool for number, other in enumerate(choice.islands) if number != place]
-    per_token = sum(desk.market.traffic_price(islands, option.pool, other) for other in others) / 2
-    traffic = per_token * desk.market.tokens_needed(islands)
+    prices = [desk.market.link_price(option.pool, choice.islands[other].pool) for other in _linked(desk, choice, place)]
+    traffic = sum(prices) / 2 * desk.market.tokens_needed(len(choice.islands))
     daily = 24 * option.money_per_hour
     return spread(daily * bill.days + traffic, daily * days + traffic)
 
 
 def _links(desk: Desk, choice: Settled, place: int) -> tuple[float | None, float | None]:
-    """Return the slowest link that an island's exchanges cross and the least that would do, in Gbit/s.
+    """Return the link that an island's exchanges cross and the least that would do, in Gbit/s.
 
+    That is its link to the coordinator, which it may share; beside the coordinator the one that is nearest to too thin.
     None of the one alone, and of the other where none would do, however fast.
     """
-    market, islands = desk.market, len(choice.islands)
-    if islands == 1:
-        return None, None
-    own = choice.islands[place].pool
-    others = [other.pool for number, other in enumerate(choice.islands) if number != place]
-    bill = choice.bill
+    market, bill, pools = desk.market, choice.bill, _pools(choice)
     round_s = market.tokens_between / bill.tokens_per_s * bill.kept_share
-    latency_s = max(float(market.latency_s[own, other]) for other in others)
-    least = least_link_gbit_per_s(market.exchange_gb, round_s=round_s, latency_s=latency_s)
-    return min(float(market.gbit_per_s[own, other]) for other in others), least
+    found: list[tuple[float, float | None]] = []
+    for other in _linked(desk, choice, place):
+        link, hub = pools[0, [place, other]], _hub(desk, choice)
+        far = other if place == hub else place
+        size_gb = float(market.shared_by(pools, far, hub)[0]) * market.exchange_gb
+        least = least_link_gbit_per_s(size_gb, round_s=round_s, latency_s=float(market.latency_s[*link]))
+        found.append((float(market.gbit_per_s[*link]), least))
+    return max(found, key=lambda one: inf if one[1] is None else one[1] / one[0], default=(None, None))
+
+
+def _pools(choice: Settled) -> np.ndarray:
+    return np.array([[island.pool for island in choice.islands]])
+
+
+def _hub(desk: Desk, choice: Settled) -> int:
+    return int(desk.market.exchanges(_pools(choice)).hub[0])
+
+
+def _linked(desk: Desk, choice: Settled, place: int) -> list[int]:
+    """Return which islands this one sends to: the one beside the coordinator, or from there all others."""
+    hub = _hub(desk, choice)
+    return [other for other in range(len(choice.islands)) if other != place and hub in (place, other)]
 
 
 def island_name(desk: Desk, choice: Settled, place: int) -> str:
