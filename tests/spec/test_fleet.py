@@ -129,6 +129,12 @@ def test_pools_that_are_linked_in_two_groups_are_fine():
 # --- the whole ---
 
 
+def test_a_pool_has_no_name_that_an_island_of_another_may_have():
+    with pytest.raises(ValidationError, match=r"pool\[1\].name 'a-1' is also what an island of pool 'a' may be called"):
+        Fleet.model_validate({"pool": [pool("a"), pool("a-1")]})
+    assert fleet(pool("b-1"), pool("b-x"))
+
+
 @pytest.mark.parametrize("table", ["pool", "device"])
 def test_names_tell_entries_apart(table: str):
     twice = (

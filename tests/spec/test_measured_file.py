@@ -13,6 +13,7 @@ from everyflop.spec.measured_file import (
     Measurements,
     earlier_measurements,
     merge,
+    newest,
     read_measured,
     with_measurements,
     write_measured,
@@ -212,3 +213,13 @@ def test_of_several_files_the_last_counts_for_a_device():
     (device,) = with_measurements(Fleet(pool=[POOL]), [measurements(), later]).devices
 
     assert device.mem_gb == 32.0
+
+
+def test_what_was_measured_twice_counts_once_as_the_fleet_says_or_else_the_last_file():
+    older, newer = speed(tokens_per_s_per_device=100.0), speed(tokens_per_s_per_device=150.0, date="2026-11-26")
+    other = speed(seq_len=2048)
+    files = [measurements(older, other), measurements(newer)]
+
+    assert with_measurements(Fleet(pool=[POOL]), files).measured == (newer, other)
+    assert with_measurements(Fleet(pool=[POOL], measured=[older]), files).measured == (older, other)
+    assert newest([older, other, newer]) == (newer, other)

@@ -68,14 +68,14 @@ def known(measured: Iterable[Path]) -> "tuple[Catalog, Predictor]":
     from everyflop.planner.predict.doubts import doubts
     from everyflop.planner.predict.impossible import refuse_impossible
     from everyflop.planner.predict.predictor import load_predictor
-    from everyflop.spec.measured_file import read_measured
+    from everyflop.spec.measured_file import newest, read_measured
 
     catalog, speeds = load_catalog(), []
     for file in measured:
         found = read_measured(file, catalog=catalog)
         refuse_impossible(file, found, catalog)
         catalog = catalog.with_devices(found.devices)
-        speeds += found.measured
+        speeds = [*newest((*speeds, *found.measured))]
     for _, sentence in doubts(speeds, catalog):
         typer.echo(sentence, err=True)
     return catalog, load_predictor().with_measured(speeds, catalog)

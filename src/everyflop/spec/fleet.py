@@ -79,6 +79,7 @@ class Fleet(Spec):
         """Return what does not fit together among pools, links and currencies."""
         return [
             *_names_used_twice("pool", [pool.name for pool in self.pools]),
+            *_names_of_islands([pool.name for pool in self.pools]),
             *_names_used_twice("device", [device.name for device in self.devices]),
             *self._link_misfits(),
             *self._unreachable(),
@@ -138,6 +139,19 @@ class Fleet(Spec):
             for number, pool in enumerate(self.pools)
             if (pool.currency or currency) not in {currency, *self.money.rates}
         ]
+
+
+def _names_of_islands(pools: list[str]) -> list[Misfit]:
+    """Several islands on a pool have its name and a number."""
+    parts = [name.rpartition("-") for name in pools]
+    return [
+        (
+            f"pool[{number}].name",
+            f"'{pools[number]}' is also what an island of pool '{base}' may be called: name it otherwise",
+        )
+        for number, (base, _, digits) in enumerate(parts)
+        if digits.isdecimal() and base in pools
+    ]
 
 
 def _names_used_twice(table: str, names: list[str]) -> list[Misfit]:

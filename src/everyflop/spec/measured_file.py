@@ -87,8 +87,13 @@ def earlier_measurements(path: str | Path, *, catalog: KnownDevices) -> Measurem
 def merge(earlier: Measurements, new: Measurements) -> Measurements:
     """Return both, where what is new replaces what it measured again."""
     devices = {device.name: device for device in (*earlier.devices, *new.devices)}
-    speeds = {_what(speed): speed for speed in (*earlier.measured, *new.measured)}
-    return Measurements(device=tuple(devices.values()), measured=tuple(speeds.values()))
+    measured = newest((*earlier.measured, *new.measured))
+    return Measurements(device=tuple(devices.values()), measured=measured)
+
+
+def newest(speeds: Iterable[MeasuredSpeed]) -> tuple[MeasuredSpeed, ...]:
+    """Return speeds without those that a later one measured again: together they would count as two that agree."""
+    return tuple({_what(speed): speed for speed in speeds}.values())
 
 
 def _what(speed: MeasuredSpeed) -> Hashable:
@@ -121,5 +126,6 @@ def with_measurements(fleet: Fleet, measurements: Iterable[Measurements]) -> Fle
         given = {key: getattr(device, key) for key in device.model_fields_set}
         earlier = devices.get(device.name)
         devices[device.name] = earlier.model_copy(update=given) if earlier else device
-    speeds = (*fleet.measured, *(speed for found in files for speed in found.measured))
+    from_files = (speed for found in files for speed in found.measured)
+    speeds = newest((*fleet.measured, *from_files, *fleet.measured))  # the fleet's first, and in their places
     return fleet.model_copy(update={"devices": tuple(devices.values()), "measured": speeds})

@@ -102,3 +102,17 @@ def test_searching_again_finds_the_same():
     assert first
     assert second
     assert (first.layout, first.tokens_per_s) == (second.layout, second.tokens_per_s)
+
+
+def test_chunks_of_layers_are_for_batches_with_a_micro_batch_for_each_stage():
+    made = Search(training("ling-plus"), hardware("h800"))
+    dims = made.training.dims
+    every = degrees(dims, devices=512, domain=8, seq_len=4096, batch_seqs=4096)
+    every = variants(every, dims, batch_seqs=4096)
+    chunked = every.take((every.vpp > 1) & (every.dp * every.micro_batch <= 256))
+
+    speed, _, _ = made._predict(chunked, np.full(len(chunked), 256))
+    n_micro = np.ceil(256 / (chunked.dp * chunked.micro_batch))
+    assert (speed[n_micro < chunked.pp] == 0).all()
+    assert (n_micro < chunked.pp).any()
+    assert (speed[n_micro >= chunked.pp] > 0).any()

@@ -173,7 +173,8 @@ class Search:
             precision=self.training.precision,
             predictor=self.training.predictor,
         )
-        whole = (batch_seqs >= at_once) & (batch_seqs % layouts.micro_batch == 0)
+        chunked = (layouts.vpp == 1) | (padded >= at_once * layouts.pp)  # no schedule has fewer micro-batches
+        whole = (batch_seqs >= at_once) & (batch_seqs % layouts.micro_batch == 0) & chunked
         filled = np.where(whole, batch_seqs / padded, 0.0)
         return np.where(prediction.fits, prediction.tokens_per_s * filled, 0.0), prediction, filled
 
