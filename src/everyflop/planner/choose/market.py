@@ -72,6 +72,11 @@ class Market:
         """Tokens of all islands together for each exchange, as a mean over the run."""
         return self.batch_tokens * self.steps_between_exchanges
 
+    @property
+    def sent_gb_per_token(self) -> float:
+        """What an island and the coordinator send each other, for each token trained."""
+        return WAYS * self.exchange_gb / self.tokens_between
+
     def tokens_needed(self, islands: int) -> float:
         """Return the tokens that this many islands must train."""
         return self.tokens * (1 + self.extra_tokens_share.get(islands, 0.0))
@@ -96,7 +101,7 @@ class Market:
                     gbit_per_s, latency_s = self.gbit_per_s[link], self.latency_s[link]
                     stop_s = np.maximum(stop_s, exchange_s(size_gb, gbit_per_s=gbit_per_s, latency_s=latency_s))
                     price = price + self.price_per_gb[link]
-            price *= WAYS * self.exchange_gb / self.tokens_between
+            price *= self.sent_gb_per_token
             better = (stop_s < found.stop_s) | ((stop_s == found.stop_s) & (price < found.traffic))
             found.hub[better], found.stop_s[better], found.traffic[better] = hub, stop_s[better], price[better]
         return found
@@ -108,7 +113,7 @@ class Market:
 
     def link_price(self, pool: int, other: int) -> float:
         """Return the price, for each token trained, of what an island and the coordinator send each other."""
-        return WAYS * self.exchange_gb * float(self.price_per_gb[pool, other]) / self.tokens_between
+        return self.sent_gb_per_token * float(self.price_per_gb[pool, other])
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +152,8 @@ class Bill:
     devices: int
     shares: tuple[float, ...]
     """Of the run's tokens, for each island."""
+    hub: int
+    """The island that the coordinator stands beside."""
 
     def share_of(self, chosen: Sequence[bool]) -> float:
         """Return the share of some of the islands together."""
@@ -169,6 +176,7 @@ def bill_of(market: Market, islands: Sequence[Option]) -> Bill:
         cost=rent + traffic,
         devices=sum(island.devices for island in islands),
         shares=tuple(island.tokens_per_s / raw for island in islands),
+        hub=int(exchanges.hub[0]),
     )
 
 

@@ -98,7 +98,7 @@ def _island(desk: Desk, chances: Chances, number: int, place: int, yardstick: Ya
 def _cost(desk: Desk, choice: Settled, place: int, days: np.ndarray) -> Spread:
     """Return what an island costs in the whole run: its devices' hours and half of the traffic on each of its links."""
     option, bill = choice.islands[place], choice.bill
-    prices = [desk.market.link_price(option.pool, choice.islands[other].pool) for other in _linked(desk, choice, place)]
+    prices = [desk.market.link_price(option.pool, choice.islands[other].pool) for other in _linked(choice, place)]
     traffic = sum(prices) / 2 * desk.market.tokens_needed(len(choice.islands))
     daily = 24 * option.money_per_hour
     return spread(daily * bill.days + traffic, daily * days + traffic)
@@ -110,30 +110,20 @@ def _links(desk: Desk, choice: Settled, place: int) -> tuple[float | None, float
     That is its link to the coordinator, which it may share; beside the coordinator the one that is nearest to too thin.
     None of the one alone, and of the other where none would do, however fast.
     """
-    market, bill, pools = desk.market, choice.bill, _pools(choice)
+    market, bill, pools = desk.market, choice.bill, np.array([[island.pool for island in choice.islands]])
     round_s = market.tokens_between / bill.tokens_per_s * bill.kept_share
     found: list[tuple[float, float | None]] = []
-    for other in _linked(desk, choice, place):
-        link, hub = pools[0, [place, other]], _hub(desk, choice)
-        far = other if place == hub else place
-        size_gb = float(market.shared_by(pools, far, hub)[0]) * market.exchange_gb
+    for other in _linked(choice, place):
+        link, far = pools[0, [place, other]], other if place == bill.hub else place
+        size_gb = float(market.shared_by(pools, far, bill.hub)[0]) * market.exchange_gb
         least = least_link_gbit_per_s(size_gb, round_s=round_s, latency_s=float(market.latency_s[*link]))
         found.append((float(market.gbit_per_s[*link]), least))
     return max(found, key=lambda one: inf if one[1] is None else one[1] / one[0], default=(None, None))
 
 
-def _pools(choice: Settled) -> np.ndarray:
-    return np.array([[island.pool for island in choice.islands]])
-
-
-def _hub(desk: Desk, choice: Settled) -> int:
-    return int(desk.market.exchanges(_pools(choice)).hub[0])
-
-
-def _linked(desk: Desk, choice: Settled, place: int) -> list[int]:
+def _linked(choice: Settled, place: int) -> list[int]:
     """Return which islands this one sends to: the one beside the coordinator, or from there all others."""
-    hub = _hub(desk, choice)
-    return [other for other in range(len(choice.islands)) if other != place and hub in (place, other)]
+    return [other for other in range(len(choice.islands)) if other != place and choice.bill.hub in (place, other)]
 
 
 def island_name(desk: Desk, choice: Settled, place: int) -> str:
