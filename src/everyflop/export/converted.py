@@ -9,9 +9,6 @@ from torch import Tensor
 
 from everyflop.spec.model import ModelSpec
 
-HF_CONFIG_NAME = "hf_config.json"
-"""In a checkpoint: the config.json of the folder that the model was imported from."""
-
 HF_SOURCE_NAME = "hf_source.json"
 """In a checkpoint: the types that the imported tensors had, so that exporting gives back the same files."""
 

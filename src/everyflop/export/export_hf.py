@@ -9,8 +9,9 @@ import torch
 from everyflop.base.progress import OpenProgress, quiet
 from everyflop.checkpoint.folder import find
 from everyflop.checkpoint.read import Checkpoint, open_checkpoint
-from everyflop.export.converted import CARRIED, HF_CONFIG_NAME, HF_SOURCE_NAME, Converted
+from everyflop.export.converted import CARRIED, HF_SOURCE_NAME, Converted
 from everyflop.export.tokenizer import token_ids, tokenizer_config
+from everyflop.model.hf.config import IMPORTED_CONFIG_NAME
 from everyflop.model.hf.names import parts
 from everyflop.model.hf.save import check_target, save_tensors
 from everyflop.model.hf.source import Source
@@ -44,9 +45,9 @@ def export_checkpoint(
 
 def _origin(checkpoint: Checkpoint) -> tuple[dict[str, Any] | None, Source | None]:
     """Return what an imported checkpoint remembers of its files; None, None for one that was trained from scratch."""
-    if HF_CONFIG_NAME not in checkpoint.files:
+    if IMPORTED_CONFIG_NAME not in checkpoint.files:
         return None, None
-    config: dict[str, Any] = json.loads(checkpoint.file(HF_CONFIG_NAME))
+    config: dict[str, Any] = json.loads(checkpoint.file(IMPORTED_CONFIG_NAME))
     if HF_SOURCE_NAME not in checkpoint.files:
         return config, None
     return config, Source.from_json(config, json.loads(checkpoint.file(HF_SOURCE_NAME)))

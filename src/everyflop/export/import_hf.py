@@ -9,8 +9,8 @@ from everyflop.base.errors import UsageError
 from everyflop.base.progress import OpenProgress, quiet
 from everyflop.checkpoint.folder import refuse_run_folder
 from everyflop.checkpoint.write import write_checkpoint
-from everyflop.export.converted import CARRIED, HF_CONFIG_NAME, HF_SOURCE_NAME, Converted
-from everyflop.model.hf.config import read_config
+from everyflop.export.converted import CARRIED, HF_SOURCE_NAME, Converted
+from everyflop.model.hf.config import IMPORTED_CONFIG_NAME, read_config
 from everyflop.model.hf.folder import list_tensors
 from everyflop.model.hf.load import load_tensors, source_of_folder
 
@@ -29,7 +29,7 @@ def import_hf(hf_dir: Path, out: Path, *, progress: OpenProgress = quiet) -> Con
     source = source_of_folder(spec, config, list_tensors(hf_dir))
     files = {name: (hf_dir / name).read_bytes() for name in CARRIED if (hf_dir / name).is_file()}
     files["model.json"] = spec.model_dump_json(indent=2).encode()
-    files[HF_CONFIG_NAME] = json.dumps(config, indent=2).encode()
+    files[IMPORTED_CONFIG_NAME] = json.dumps(config, indent=2).encode()
     files[HF_SOURCE_NAME] = json.dumps(source.to_json(), indent=2).encode()
     write_checkpoint(
         out,

@@ -1,7 +1,6 @@
 """Load a model from either of its two homes: a checkpoint (or run directory) of ours, or an HF directory."""
 
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,10 @@ from torch import Tensor
 
 from everyflop.base.errors import UsageError
 from everyflop.checkpoint import find, open_checkpoint
-from everyflop.model.hf.config import read_config
+from everyflop.model.hf.config import CONFIG_NAME, IMPORTED_CONFIG_NAME, read_config
 from everyflop.model.hf.load import load_hf, load_tensors
 from everyflop.model.transformer import CausalLM
 from everyflop.spec.model import ModelSpec
-
-CONFIGS = ("config.json", "hf_config.json")
-"""What a published model says of itself is called in its own folder, and in a checkpoint that was imported from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +26,7 @@ class Weights:
 
 def is_hf(path: Path) -> bool:
     """Whether a folder is an HF directory."""
-    return (path / "config.json").is_file()
+    return (path / CONFIG_NAME).is_file()
 
 
 def read_spec(path: Path) -> ModelSpec:
@@ -86,24 +82,21 @@ def _folder(path: Path) -> Path:
 
 def begin_id(path: Path) -> int | None:
     """Return the id that texts of a published model begin with, also of an imported one; None where none is named."""
-    for found in _said(path, "bos_token_id", CONFIGS):
-        return found if isinstance(found, int) else None
-    return None
+    found = _said(path, "bos_token_id", CONFIG_NAME, IMPORTED_CONFIG_NAME)
+    return found if isinstance(found, int) else None
 
 
 def end_ids(path: Path) -> set[int]:
     """Return the ids that end a text of a published model or one that began as such, as its files have them."""
-    for found in _said(path, "eos_token_id", ("generation_config.json", *CONFIGS)):
-        return {one for one in (found if isinstance(found, list) else [found]) if isinstance(one, int)}
-    return set()
+    found = _said(path, "eos_token_id", "generation_config.json", CONFIG_NAME, IMPORTED_CONFIG_NAME)
+    return {one for one in (found if isinstance(found, list) else [found]) if isinstance(one, int)}
 
 
-def _said(path: Path, key: str, names: Sequence[str]) -> Iterator[Any]:
-    """Yield what the files of these names beside a model say of a key."""
-    files = [_folder(path) / name for name in names]
-    for found in (json.loads(file.read_bytes()).get(key) for file in files if file.is_file()):
-        if found is not None:
-            yield found
+def _said(path: Path, key: str, *names: str) -> Any:
+    """Return what the first of these files beside a model that says something of a key says; None where none does."""
+    files = (_folder(path) / name for name in names)
+    said = (json.loads(file.read_bytes()).get(key) for file in files if file.is_file())
+    return next((value for value in said if value is not None), None)
 
 
 def tokenizer_file(path: Path) -> Path:

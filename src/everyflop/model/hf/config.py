@@ -22,6 +22,9 @@ from everyflop.spec.model import ModelSpec
 
 CONFIG_NAME = "config.json"
 
+IMPORTED_CONFIG_NAME = "hf_config.json"
+"""In a checkpoint: the config.json of the folder that the model was imported from."""
+
 
 def read_config(folder: Path) -> tuple[ModelSpec, dict[str, Any]]:
     """Read the config.json of a Hugging Face model folder. Returns the spec and the raw keys.
