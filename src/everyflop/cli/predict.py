@@ -75,7 +75,8 @@ def known(measured: Iterable[Path]) -> "tuple[Catalog, Predictor]":
         found = read_measured(file, catalog=catalog)
         refuse_impossible(file, found, catalog)
         catalog = catalog.with_devices(found.devices)
-        speeds = [*newest((*speeds, *found.measured))]
+        speeds += found.measured
+    speeds = newest(speeds)
     for _, sentence in doubts(speeds, catalog):
         typer.echo(sentence, err=True)
     return catalog, load_predictor().with_measured(speeds, catalog)

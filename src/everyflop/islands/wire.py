@@ -30,10 +30,9 @@ from everyflop.islands.link import PACED_BYTES, Link
 _HEAD = struct.Struct("!IQ")
 _MOST_HEADER_BYTES = 64 << 20
 _NONCE_BYTES = 32
-KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
-"""Seconds of silence before the system asks whether the other side is there, seconds between questions, how many."""
-UNANSWERED_MS = 60_000
-"""After which what was sent is taken for lost with the other side: nobody asks while an answer is due."""
+KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 60_000}
+"""Seconds of silence before the system asks whether the other side is there, seconds between questions, how many; and
+milliseconds until what it does not confirm is lost, for nobody asks while an answer is due."""
 CHUNK_BYTES = 1 << 20
 """What is given to a socket at once."""
 _MAGIC = b"everyflop-islands-5\n"
@@ -176,7 +175,7 @@ def _refuse(constant: str) -> None:
 def _watch_over(sock: socket.socket) -> None:
     """Notice a machine that lost power, which never says that it is gone, where nothing but waiting is left to do."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (KEEP_ALIVE | {"TCP_USER_TIMEOUT": UNANSWERED_MS}).items():
+    for name, value in KEEP_ALIVE.items():
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 

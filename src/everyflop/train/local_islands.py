@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -155,10 +156,10 @@ class _Launch:
         # Whether changes are allowed has been decided here.
         island = [*everyflop, "train", str(run_file), "--allow-change", "--coordinator", self.address, "--island"]
         self.children = [Child(COORDINATOR, coordinator, folder / "coordinator.txt")]
-        accelerated = [one.name for one in run.island if one.device != "cpu"]
-        sees = {name: one_of_several(number) for number, name in enumerate(accelerated)}
-        for name in (one.name for one in run.island):
-            self.children.append(Child(name, [*island, name], folder / name / "log.txt", sees.get(name, {})))
+        numbers = count()
+        for one in run.island:
+            sees = {} if one.device == "cpu" else one_of_several(next(numbers))
+            self.children.append(Child(one.name, [*island, one.name], folder / one.name / "log.txt", sees))
         self.display = IslandsDisplay(run, stream=out)
         self.run_dir, self.summary_before = run_dir, _written_at(run_dir.summary)
         self.status_connection: Connection | None = None

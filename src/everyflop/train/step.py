@@ -6,7 +6,7 @@ Shapes: B sequences, T positions, E experts, L routers.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -93,8 +93,7 @@ class LocalStep:
         """
         sums = self._losses(batch, step, logits)
         self._objective(sums, counts).backward()
-        ce, tokens, mtp_ce, mtp_tokens = (one.detach() for one in (sums.ce, sums.tokens, sums.mtp_ce, sums.mtp_tokens))
-        return LossSums(ce, tokens, mtp_ce, mtp_tokens, _detached(sums.routers))
+        return replace(sums, ce=sums.ce.detach(), mtp_ce=sums.mtp_ce.detach(), routers=_detached(sums.routers))
 
     def _losses(self, batch: WindowBatch, step: int, logits: RouterLogits) -> LossSums:
         noise = None
